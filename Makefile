@@ -1,0 +1,61 @@
+# Everything the project does, for a person and for CI alike: `make help`.
+# LAB names a lab (its containers, its network, its folder .lab/LAB), SUITE the Debian release of its hosts.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+export LAB ?= pgrescue
+export SUITE ?= trixie
+export LAB_HOSTS ?=
+
+# Scenarios run in this order on one lab; each finds what the one before it has left.
+SCENARIOS := default site modules recover
+
+build := $(CURDIR)/.build
+collection := $(build)/ansible_collections/pgrescue/barman
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(build)
+export ANSIBLE_INVENTORY := $(CURDIR)/.lab/$(LAB)/inventory.yml
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export MOLECULE_EPHEMERAL_DIRECTORY := $(build)/molecule/$(LAB)
+
+help: ## Show this
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+lab: setup ## Boot two hosts, barman-copia and bd-principal (LAB, SUITE, LAB_HOSTS)
+	ansible-playbook molecule/default/create.yml
+	@echo "The lab is up. Its inventory: .lab/$(LAB)/inventory.yml"
+
+clean: setup ## Remove the lab
+	ansible-playbook molecule/default/destroy.yml
+
+test: lint sanity unit molecule ## Run every test
+
+# --- Setting up: only what is missing, and nothing into the user's Python ---
+
+setup: system .venv/.done $(collection)
+
+# As root with apt, install what is missing; elsewhere the first command that misses something says so.
+packages := podman runc netavark aardvark-dns iptables mmdebstrap openssh-client rsync git
+system:
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0; \
+	docker info >/dev/null 2>&1 && ! command -v podman >/dev/null && exit 0; \
+	wanted="$(packages)"; python3 -c 'import ensurepip' 2>/dev/null || wanted="$$wanted python3-venv"; \
+	missing=; for package in $$wanted; do \
+	    [ "$$(dpkg-query -Wf '$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || missing="$$missing $$package"; \
+	done; \
+	[ -z "$$missing" ] || { echo "Installing$$missing"; apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends $$missing >/dev/null; }
+
+.venv/.done: requirements-dev.txt | system
+	python3 -m venv .venv
+	.venv/bin/pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# Ansible finds a collection only below ansible_collections/NAMESPACE/NAME; the tree itself may lie anywhere.
+$(collection):
+	mkdir -p $(@D)
+	ln -sfn ../../.. $@
+
+.PHONY: help lab clean test setup system
