@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from dataclasses import dataclass, field
 
 # Twin: plugins/doc_fragments/barman.py
@@ -26,6 +27,7 @@ MESSAGE_KEYS = {"_DEBUG": "debug", "_INFO": "info", "_WARNING": "warning", "_ERR
 
 # What Barman learned when: the one place for differences between its versions (RELNOTES of each).
 SINCE = {
+    "incremental": (3, 11, 0),
     "restore": (3, 12, 0),            # before: recover
     "auto_backup_id": (3, 13, 1),
     "wait_on_postgresql_17": (3, 15, 0),
@@ -34,6 +36,9 @@ SINCE = {
     "list_processes": (3, 14, 0),
     "delta_restore": (3, 17, 0),
 }
+
+WATCH_SECONDS = 5         # how often a watched call is looked at
+INTERRUPT_SECONDS = 30    # how long an interrupted process may take to leave things in order
 
 NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,62}")
 BACKUP_ID = re.compile(r"[0-9]{8}T[0-9]{6}")
@@ -121,21 +126,23 @@ class Barman:
         """Whether this Barman is new enough for an ability of the table SINCE."""
         return self.version >= SINCE[ability]
 
-    def call(self, *args, accept=(0,), timeout=None):
+    def call(self, *args, accept=(0,), timeout=None, watch=None, unblock=None):
         """Run 'barman -f json ARGS' and return its Answer.
 
         An exit code that is not in accept raises BarmanError, and so does the timeout (seconds): the process group
         is then ended with SIGINT, which lets Barman mark a backup as FAILED; SIGKILL would leave it STARTED for ever.
+        watch(pid) is called every few seconds and ends the call in the same way when it returns a reason. A Barman that
+        waits for PostgreSQL inside libpq does not heed SIGINT; unblock() is then called and should end that wait.
         """
         cmd = self.base + ["-f", "json"] + [str(arg) for arg in args]
-        rc, stdout, stderr = self._execute(cmd, timeout)
+        rc, stdout, stderr = self._execute(cmd, timeout, watch, unblock)
         answer = parse(cmd, rc, stdout, stderr)
         if rc not in accept:
             raise BarmanError(f"barman {args[0]} failed: {answer.reason}", cmd=cmd, rc=rc, stderr=stderr, stdout=stdout)
         return answer
 
     @staticmethod
-    def _execute(cmd, timeout):
+    def _execute(cmd, timeout, watch=None, unblock=None):
         environment = dict(os.environ, LC_ALL="C.UTF-8")
         try:
             process = subprocess.Popen(
@@ -147,17 +154,42 @@ class Barman:
                 f"{cmd[0]} cannot be run: {error.strerror}. Is Barman installed on this host (role barman_server), "
                 f"or does barman_executable name another path?", cmd=cmd,
             ) from error
-        try:
-            stdout, stderr = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGINT)
-            try:
-                stdout, stderr = process.communicate(timeout=60)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGTERM)
-                stdout, stderr = process.communicate()
+        stdout, stderr, reason = _communicate(process, timeout, watch)
+        if reason:
+            stdout, stderr = _interrupt(process, unblock)
             raise BarmanError(
-                f"{' '.join(cmd)} did not end within {timeout} seconds and was interrupted", cmd=cmd, rc=process.returncode,
+                f"{' '.join(cmd)} {reason} and was interrupted", cmd=cmd, rc=process.returncode,
                 stdout=stdout, stderr=stderr, timed_out=True,
-            ) from None
+            )
         return process.returncode, stdout, stderr
+
+
+def _communicate(process, timeout, watch):
+    """What the process printed and None, or None twice and the reason why it must be interrupted."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+        if watch is not None:
+            left = WATCH_SECONDS if left is None else min(left, WATCH_SECONDS)
+        try:
+            return process.communicate(timeout=left) + (None,)
+        except subprocess.TimeoutExpired:
+            late = deadline is not None and time.monotonic() >= deadline
+            reason = f"did not end within {timeout:.0f} seconds" if late else watch and watch(process.pid)
+            if reason:
+                return None, None, reason
+
+
+def _interrupt(process, unblock):
+    """End the process group as gently as it lets us, and return what it printed."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        return process.communicate(timeout=WATCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        if unblock is not None:
+            unblock()
+    try:
+        return process.communicate(timeout=INTERRUPT_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGTERM)
+        return process.communicate()

@@ -1,0 +1,135 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The recovery marker: one recovery per Barman server, and everybody can see whose.
+
+It is the file HOME/.pgrescue/SERVER.recovery.json on the Barman host, HOME being barman_home. It exists from the first
+step of a recovery to its commit or undo, and outlives the run that wrote it, so a run that was cut off can be taken up
+by the same command. The file appears and changes whole: there is no moment at which half of it can be read.
+"""
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from datetime import datetime, timezone
+
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
+
+# What every marker tells; a run adds to it what it needs to be taken up again.
+KEYS = ("server", "holder", "run_id", "since", "host", "target", "phase", "backup_id", "keep_found", "stamp", "aside")
+
+
+class FenceError(BarmanError):
+    """Another recovery holds the server, or the marker cannot be read or written."""
+
+
+def marker_path(home, server):
+    """Where the marker of a server lies."""
+    return os.path.join(home, ".pgrescue", f"{server}.recovery.json")
+
+
+def new_marker(server, holder, run_id, details, now=None):
+    """The content of a marker that begins now."""
+    marker = dict.fromkeys(KEYS)
+    marker["aside"] = []
+    marker.update(details)
+    since = (now or datetime.now(timezone.utc)).isoformat(timespec="seconds")
+    marker.update(server=server, holder=holder, run_id=run_id, since=since)
+    return marker
+
+
+def read_marker(home, server):
+    """The marker of a server as a dict, or None when no recovery holds it."""
+    path = marker_path(home, server)
+    try:
+        with open(path, encoding="utf-8") as file:
+            marker = json.load(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FenceError(f"the recovery marker {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise FenceError(
+            f"the recovery marker {path} is not JSON ({error}): this collection never leaves it so, something else has "
+            f"written it. See that no recovery of {server} is running, then remove the file."
+        ) from error
+    return dict(dict.fromkeys(KEYS), **marker)
+
+
+def create_marker(home, marker):
+    """Write a marker that must not exist yet; FenceError when another run was faster."""
+    path = marker_path(home, marker["server"])
+    draft = _draft(path, marker)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise FenceError(held(read_marker(home, marker["server"]) or marker)) from None
+    finally:
+        os.unlink(draft)
+    _settle(path)
+
+
+def write_marker(home, marker):
+    """Replace the marker of a server as a whole."""
+    path = marker_path(home, marker["server"])
+    os.rename(_draft(path, marker), path)
+    _settle(path)
+
+
+def remove_marker(home, server):
+    """Remove the marker of a server; it may be gone already."""
+    path = marker_path(home, server)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    _settle(path)
+
+
+def same_run(marker, holder, target):
+    """Whether a marker was left by the same command: the same person on the same controller asking for the same target."""
+    return marker["holder"] == holder and marker["target"] == target
+
+
+def held(marker):
+    """The sentence for whoever finds the server taken."""
+    phase = f", now in phase {marker['phase']}" if marker["phase"] else ""
+    return (
+        f"server {marker['server']} is being recovered by {marker['holder']} since {marker['since']}"
+        f"{phase} (target: {_readable(marker['target'])}). Wait for its end; if that run is dead, {marker['holder']} "
+        f"repeats the same recover.yml command, which takes it up again, or ends it by undo.yml."
+    )
+
+
+def _readable(target):
+    if isinstance(target, dict):
+        return " ".join(str(value) for value in (target.get("type"), target.get("value")) if value is not None)
+    return target or "not known"
+
+
+def _draft(path, marker):
+    directory = os.path.dirname(path)
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        handle, draft = tempfile.mkstemp(prefix=".draft-", dir=directory)
+    except OSError as error:
+        raise FenceError(
+            f"the recovery marker cannot be written below {directory}: {error.strerror}. Run this as the Barman user "
+            f"(become_user=barman), who owns that directory."
+        ) from error
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(marker, file, indent=1, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return draft
+
+
+def _settle(path):
+    """See to it that the name of the marker, not only its content, survives a power failure."""
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

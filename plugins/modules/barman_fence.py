@@ -1,0 +1,263 @@
+#!/usr/bin/python
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: barman_fence
+short_description: Hold a Barman server for one recovery
+version_added: "0.1.0"
+description:
+  - Makes sure that a marker names the one recovery which is working on a Barman server, who started it and when.
+  - A second recovery of that server is refused with that name; M(pgrescue.barman.barman_backup) refuses too, and the
+    schedule of role P(pgrescue.barman.barman_server#role) skips its backup.
+  - The marker is the file C(.pgrescue/SERVER.recovery.json) below C(barman_home). It outlives the run that wrote it. The
+    same command run again, that is the same O(holder) with the same C(target) in O(details), adopts it.
+author:
+  - pgrescue contributors (@pgrescue)
+extends_documentation_fragment:
+  - pgrescue.barman.barman
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is written; the answer is the one that a run would give.
+  diff_mode:
+    support: full
+    description: Shows the marker before and after.
+  idempotent:
+    support: full
+    description: A marker of the same run is left as it is.
+  async:
+    support: full
+    description: Useless here, the module ends at once.
+  platform:
+    support: full
+    platforms: posix
+    description: Any POSIX host on which Barman runs.
+options:
+  server:
+    description:
+      - Name of the server in Barman's configuration.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) makes sure that this run holds the server. It fails, naming holder and time, when another run does.
+      - V(absent) makes sure that no recovery holds the server.
+    type: str
+    choices: [present, absent]
+    default: present
+  holder:
+    description:
+      - Who recovers, in words that a colleague understands at night, for example C(maria@controller).
+      - Required with O(state=present). With O(state=absent) a marker of somebody else makes the module fail; not given, the
+        marker is removed whoever wrote it.
+    type: str
+  run_id:
+    description:
+      - Any text that tells this run from others.
+      - When the marker has this very O(run_id), O(details) are merged into it. When the marker has another one but the same
+        O(holder) and C(target), it is adopted as it is, and the caller goes on with the RV(fence.run_id) returned.
+      - Required with O(state=present). With O(state=absent) a marker of another run makes the module fail.
+    type: str
+  details:
+    description:
+      - What else the marker tells and what the same command needs when it takes up a run that was cut off.
+      - Usual keys are C(target), C(host), C(phase), C(backup_id), C(keep_found), C(stamp) and C(aside). Other keys are kept as well.
+      - The keys C(server), C(holder), C(run_id) and C(since) are the module's own and are refused.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Hold the server for this recovery
+  pgrescue.barman.barman_fence:
+    server: main
+    holder: maria@controller
+    run_id: 20260915T123000Z-4711
+    details:
+      target: {type: time, value: "2026-09-15T14:30:00+02:00"}
+      host: bd-principal
+      phase: fence
+  become: true
+  become_user: barman
+  register: result
+
+- name: Say how far the recovery is
+  pgrescue.barman.barman_fence:
+    server: main
+    holder: maria@controller
+    run_id: "{{ result.fence.run_id }}"
+    details:
+      target: {type: time, value: "2026-09-15T14:30:00+02:00"}
+      phase: restore
+  become: true
+  become_user: barman
+
+- name: Let the server go
+  pgrescue.barman.barman_fence:
+    server: main
+    state: absent
+    run_id: "{{ result.fence.run_id }}"
+  become: true
+  become_user: barman
+"""
+
+RETURN = r"""
+fence:
+  description:
+    - The marker after the module, V(null) when there is none.
+    - Has the keys listed and those that O(details) brought. A key that nobody has set is V(null).
+  returned: always
+  type: dict
+  contains:
+    server:
+      description: Name of the Barman server.
+      type: str
+      returned: success
+    holder:
+      description: Who recovers.
+      type: str
+      returned: success
+    run_id:
+      description: What tells the run from others.
+      type: str
+      returned: success
+    since:
+      description: When the marker was made, ISO 8601 with offset, by the clock of the Barman host.
+      type: str
+      returned: success
+    host:
+      description: Inventory name of the PostgreSQL host that is recovered.
+      type: str
+      returned: success
+    target:
+      description: What is recovered to, as the recovery wrote it.
+      type: raw
+      returned: success
+    phase:
+      description: The phase that the recovery has reached.
+      type: str
+      returned: success
+    backup_id:
+      description: The backup that is restored.
+      type: str
+      returned: success
+    keep_found:
+      description: How that backup was kept before the recovery.
+      type: str
+      returned: success
+    stamp:
+      description: The time stamp in the names of what was set aside.
+      type: str
+      returned: success
+    aside:
+      description: Paths that were set aside.
+      type: list
+      elements: raw
+      returned: success
+  sample:
+    server: main
+    holder: maria@controller
+    run_id: 20260915T123000Z-4711
+    since: "2026-09-15T12:30:01+00:00"
+    host: bd-principal
+    target: {type: time, value: "2026-09-15T14:30:00+02:00"}
+    phase: fence
+    backup_id: null
+    keep_found: null
+    stamp: null
+    aside: []
+adopted:
+  description: Whether the marker was there already and was left by an earlier run of the same command.
+  returned: always
+  type: bool
+  sample: false
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError
+from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
+from ansible_collections.pgrescue.barman.plugins.module_utils._fence import (
+    FenceError,
+    create_marker,
+    held,
+    new_marker,
+    read_marker,
+    remove_marker,
+    same_run,
+    write_marker,
+)
+
+OWN_KEYS = {"server", "holder", "run_id", "since"}
+
+
+def wanted_marker(params, before):
+    """The marker that should be there after the run, and whether it is adopted; FenceError when it is another's."""
+    details = params["details"]
+    refused = sorted(OWN_KEYS.intersection(details))
+    if refused:
+        raise FenceError(f"details must not name {', '.join(refused)}: these are the module's own. Use its options.")
+    if before is None:
+        return new_marker(params["server"], params["holder"], params["run_id"], details), False
+    if before["run_id"] == params["run_id"]:
+        return dict(before, **details), False
+    if same_run(before, params["holder"], details.get("target")):
+        return before, True
+    raise FenceError(held(before), fence=before)
+
+
+def check_removal(params, before):
+    """Raise FenceError when the marker that is to go belongs to another run than the caller says."""
+    for key in ("run_id", "holder"):
+        if before is not None and params[key] is not None and params[key] != before[key]:
+            raise FenceError(f"{held(before)} This was asked to remove the marker of {key} {params[key]!r} only.", fence=before)
+
+
+def run(module):
+    params = module.params
+    configuration = read_configuration(params["barman_config"])
+    server = configuration.server(params["server"]).name
+    before = read_marker(configuration.home, server)
+
+    adopted = False
+    if params["state"] == "present":
+        after, adopted = wanted_marker(params, before)
+    else:
+        check_removal(params, before)
+        after = None
+
+    changed = after != before
+    if changed and not module.check_mode:
+        if after is None:
+            remove_marker(configuration.home, server)
+        elif before is None:
+            create_marker(configuration.home, after)
+        else:
+            write_marker(configuration.home, after)
+    return dict(changed=changed, adopted=adopted, fence=after, diff=dict(before=before or {}, after=after or {}))
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            BARMAN_ARGUMENTS,
+            server=dict(type="str", required=True),
+            state=dict(type="str", choices=["present", "absent"], default="present"),
+            holder=dict(type="str"),
+            run_id=dict(type="str"),
+            details=dict(type="dict", default={}),
+        ),
+        required_if=[("state", "present", ("holder", "run_id"))],
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except BarmanError as error:
+        module.fail_json(msg=str(error), **error.details)
+
+
+if __name__ == "__main__":
+    main()
