@@ -8,7 +8,8 @@ export SUITE ?= trixie
 export LAB_HOSTS ?=
 
 # Scenarios run in this order on one lab; each finds what the one before it has left.
-SCENARIOS := default site modules recover
+SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard $(foreach name,default site modules recover,molecule/$(name)/molecule.yml)))
+DESTROY := always
 
 build := $(CURDIR)/.build
 collection := $(build)/ansible_collections/pgrescue/barman
@@ -19,6 +20,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(build)
 export ANSIBLE_INVENTORY := $(CURDIR)/.lab/$(LAB)/inventory.yml
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export MOLECULE_EPHEMERAL_DIRECTORY := $(build)/molecule/$(LAB)
+export MOLECULE_COMMAND_BORDERS := false
 
 help: ## Show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +33,20 @@ clean: setup ## Remove the lab
 	ansible-playbook molecule/default/destroy.yml
 
 test: lint sanity unit molecule ## Run every test
+
+lint: setup ## ansible-lint, profile production
+	ansible-lint
+
+sanity: setup ## ansible-test sanity, every test, nothing ignored
+	tests/sanity/run
+
+unit: setup ## pytest
+	PYTHONPATH=$(build) pytest -q tests/unit
+
+# From bare hosts, whatever an earlier run has left.
+molecule: clean ## The scenarios, on a lab of their own (SCENARIOS="default site", DESTROY=never)
+	rm -rf $(MOLECULE_EPHEMERAL_DIRECTORY)
+	molecule test --destroy=$(DESTROY) $(addprefix -s ,$(SCENARIOS))
 
 # --- Setting up: only what is missing, and nothing into the user's Python ---
 
@@ -58,4 +74,4 @@ $(collection):
 	mkdir -p $(@D)
 	ln -sfn ../../.. $@
 
-.PHONY: help lab clean test setup system
+.PHONY: help lab clean test lint sanity unit molecule setup system

@@ -8,7 +8,7 @@ image=localhost/pgrescue-lab:$suite
 packages=systemd,systemd-sysv,dbus,openssh-server,sudo,python3,python3-apt,iproute2,ca-certificates,procps,cron,rsync
 recipe=$(sha256sum "$0" | cut -c1-12)
 
-engine() { "$here/../engine" "$@"; }
+engine() { "$here/../../engine" "$@"; }
 
 # Two labs may be made at the same moment: the second waits and finds the image.
 exec 9>"${TMPDIR:-/tmp}/pgrescue-lab-image-$(id -u).lock"
