@@ -1,0 +1,120 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Barman's WAL archive: what xlog.db lists, what lies on the disk, and what was thrown out as a duplicate.
+
+'barman restore' copies what xlog.db lists and is on the disk; only that counts as archived here. Every step is linear in
+the number of segments.
+"""
+from __future__ import annotations
+
+import bisect
+import os
+import re
+from itertools import accumulate
+
+from ._wal import HISTORY, SEGMENT, system_identifier
+
+DUPLICATE = re.compile(r"([0-9A-F]{24})\.[0-9]{8}T[0-9]{6}Z\.duplicate")
+DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
+
+
+class Archive:
+    """The segments of one server. Segment names sort as WAL does, timeline first."""
+
+    def __init__(self, wals_directory=None, listed=None, on_disk=None, histories=(), duplicates=()):
+        self.wals_directory = wals_directory
+        self.listed = listed or {}                # name -> (bytes, file time)
+        self.names = sorted(self.listed)
+        self.on_disk = set(self.listed) if on_disk is None else on_disk
+        self.histories = sorted(histories)        # names of *.history files
+        self.duplicates = duplicates              # pairs name, system identifier or None
+        self._sums = [0] + list(accumulate(self.listed[name][0] for name in self.names))
+
+    def path(self, name):
+        """Where Barman keeps a segment or a history file."""
+        return os.path.join(self.wals_directory, name[:16] if SEGMENT.fullmatch(name) else "", name)
+
+    def bytes_between(self, first, last):
+        """The bytes of all listed segments from first to last, both names included."""
+        low, high = bisect.bisect_left(self.names, first), bisect.bisect_right(self.names, last)
+        return self._sums[high] - self._sums[low] if high > low else 0
+
+    def has_duplicate(self, backup):
+        """Whether WAL that the backup needs was refused because the archive had other WAL of that name.
+
+        A refused segment of another system identifier than the backup's belongs to another cluster and says nothing
+        about this backup.
+        """
+        begin, end = backup["begin_wal"], backup["end_wal"]
+        if not (begin and end):
+            return False
+        return any(
+            begin <= name <= end and name[:8] == begin[:8] and identifier in (None, backup["system_identifier"])
+            for name, identifier in self.duplicates
+        )
+
+
+def read_archive(server):
+    """The archive of one server (a ServerConfiguration). What does not exist yet is empty."""
+    if server.in_cloud:
+        return Archive()
+    wals = server.directory("wals_directory")
+    on_disk, histories = _scan(wals)
+    listed = _read_xlogdb(server, wals)
+    if listed is None:                            # Barman rebuilds a missing xlog.db before it reads it
+        listed = {name: _stat(os.path.join(wals, name[:16], name)) for name in on_disk}
+    return Archive(wals, listed, on_disk, histories, _duplicates(server.directory("errors_directory")))
+
+
+def _read_xlogdb(server, wals):
+    """name -> (bytes, file time) of every segment in SERVER-xlog.db (Barman 3.13 and later) or wals/xlog.db."""
+    for path in (os.path.join(server.directory("xlogdb_directory"), f"{server.name}-xlog.db"), os.path.join(wals, "xlog.db")):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as source:
+                return dict(_xlogdb_lines(source))
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _xlogdb_lines(source):
+    for line in source:
+        fields = line.split()
+        if len(fields) >= 3 and len(fields[0]) == 24 and SEGMENT.fullmatch(fields[0]):
+            try:
+                yield fields[0], (int(fields[1]), float(fields[2]))
+            except ValueError:
+                continue
+
+
+def _scan(wals):
+    """Names of the segments and of the history files on the disk."""
+    segments, histories = set(), []
+    try:
+        entries = list(os.scandir(wals))
+    except FileNotFoundError:
+        return segments, histories
+    for entry in entries:
+        if len(entry.name) == 16 and entry.is_dir():
+            segments.update(name for name in os.listdir(entry.path) if SEGMENT.fullmatch(name))
+        elif HISTORY.fullmatch(entry.name):
+            histories.append(entry.name)
+    return segments, histories
+
+
+def _stat(path):
+    try:
+        status = os.stat(path)
+        return status.st_size, status.st_mtime
+    except OSError:
+        return 0, 0.0
+
+
+def _duplicates(errors_directory):
+    try:
+        entries = os.listdir(errors_directory)
+    except OSError:
+        return []
+    found = [(match.group(1), entry) for entry in sorted(entries) for match in [DUPLICATE.fullmatch(entry)] if match]
+    return [(name, system_identifier(os.path.join(errors_directory, entry))) for name, entry in found]

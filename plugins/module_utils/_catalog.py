@@ -1,0 +1,84 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalogue of Barman's servers: backups, timelines, WAL and the windows in which a moment can be reached.
+
+Read from Barman's files alone, with PostgreSQL up or down, in time linear in backups and WAL. What follows from it (is a
+moment reachable, from which backup, which WAL does it take) is decided in _reach.py.
+"""
+from __future__ import annotations
+
+from ._archive import DEFAULT_SEGMENT_BYTES, read_archive
+from ._backups import COPIED, read_backups
+from ._reach import choose_backup, reachable, required_wal
+from ._timeline import Tree, by_timeline, gap, read_timelines
+from ._windows import WalEnds, read_windows
+
+__all__ = ["choose_backup", "reachable", "read_backups", "read_catalog", "required_wal"]
+
+NOT_ARCHIVED = "never archived, or deleted"
+GONE = "listed in xlog.db, but the file is gone"
+UNLISTED = "on the disk, but not in xlog.db: type barman rebuild-xlogdb {server}"
+
+
+def read_catalog(configuration, names=None, include_wal=False):
+    """servers[] of the contract, by name. names: only these servers (BarmanError for an unknown one).
+
+    include_wal adds wal.segments, one dict per archived segment, which required_wal() needs.
+    """
+    names = sorted(configuration.servers) if names is None else names
+    return [_server(configuration.server(name), include_wal) for name in names]
+
+
+def _server(server, include_wal):
+    archive = read_archive(server)
+    backups = read_backups(server, archive)
+    segment_bytes = next((backup["wal_segment_bytes"] for backup in reversed(backups) if backup["begin_wal"]), DEFAULT_SEGMENT_BYTES)
+    timelines = read_timelines(archive, backups)
+    available = [name for name in archive.names if name in archive.on_disk]
+    tree = Tree(timelines, segment_bytes, by_timeline(available, segment_bytes))
+    return dict(
+        name=server.name,
+        backups=backups,
+        timelines=timelines,
+        wal=_wal(server, archive, backups, tree, available if include_wal else None),
+        windows=read_windows(timelines, backups, tree, WalEnds(server, archive, backups, tree)),
+        reachable=None,
+        problem="base backups or WAL lie in an object store, which is not read here" if server.in_cloud else None,
+    )
+
+
+def _wal(server, archive, backups, tree, available):
+    wal = dict(
+        first=archive.names[0] if archive.names else None,
+        last=archive.names[-1] if archive.names else None,
+        count=len(archive.names),
+        bytes=sum(size for size, _time in archive.listed.values()),
+        missing=_missing(server, archive, backups, tree),
+        segment_bytes=tree.size,
+    )
+    if available is not None:
+        wal["segments"] = [dict(name=name, bytes=archive.listed[name][0], file_time=archive.listed[name][1]) for name in available]
+    return wal
+
+
+def _missing(server, archive, backups, tree):
+    """Holes: what lies between the first segment that some backup needs (or the first archived one) and the last one."""
+    gone = by_timeline(set(archive.listed) - archive.on_disk, tree.size)
+    unlisted = by_timeline(archive.on_disk - set(archive.listed), tree.size)
+    copied = [backup for backup in backups if backup["status"] in COPIED and backup["begin_lsn"] and backup["end_lsn"]]
+    missing = []
+    for timeline in sorted(tree.parents):
+        known = gone.get(timeline, []) + unlisted.get(timeline, []) + [edge for run in tree.runs.get(timeline, []) for edge in run]
+        for backup in copied:
+            if backup["timeline"] == timeline:
+                known += [tree.segment(backup["begin_lsn"]), tree.last_segment(backup["end_lsn"])]
+        if known and any(backup["timeline"] != timeline and tree.can_follow(backup, timeline) for backup in copied):
+            known.append(tree.fork(timeline))
+        for first, last in tree.gaps(timeline, min(known), max(known)) if known else []:
+            reason = NOT_ARCHIVED
+            for numbers, text in ((gone, GONE), (unlisted, UNLISTED.format(server=server.name))):
+                if any(first <= number <= last for number in numbers.get(timeline, ())):
+                    reason = text
+            missing.append(gap(timeline, first, last, tree.size, reason))
+    return missing

@@ -1,0 +1,250 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decisions on a server of the catalogue: can a target be reached, from which backup, on which branch, with which WAL.
+
+Pure functions of the dict that read_catalog() gives. Barman's own choice of a backup knows no ancestry of timelines; this
+one does. A moment belongs to the branch that the live server was on at that moment: the one that was promoted last before
+it. So a moment after a first recovery's fork but before its promotion is sought on the abandoned branch, where its rows are.
+"""
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from ._timeline import Tree, by_timeline, gap
+from ._wal import parse_lsn, segment_number, segment_timeline
+
+EVER = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def reachable(server, moment, timeline=None, backup_id=None):
+    """Whether an instant (a datetime with a zone) can be reached: dict of reachable, backup_id, timeline, why.
+
+    timeline: an integer to insist on a branch; not given, the branch that was live at that instant.
+    """
+    backup, found, why = _by_time(server, moment, timeline, backup_id)
+    return dict(reachable=backup is not None, backup_id=backup["backup_id"] if backup else None, timeline=found, why=why)
+
+
+def choose_backup(server, target, backup_id=None):
+    """The backup to restore for a target: triple backup (None when the target cannot be reached), timeline, why.
+
+    target has type (time, lsn, xid, name, immediate, latest), value, utc (datetime, for time) and timeline (an integer,
+    'latest' for the highest one, or nothing). backup_id insists on one backup.
+    """
+    timeline = _asked_timeline(server, target.timeline)
+    if target.type == "time":
+        return _by_time(server, target.utc, timeline, backup_id)
+    if target.type == "immediate":
+        return _newest(server, timeline, backup_id)
+    if timeline is None:
+        timeline = next((entry["timeline"] for entry in server["timelines"] if entry["current"]), None)
+    if target.type == "lsn":
+        return _by_lsn(server, target.value, timeline, backup_id)
+    return _by_end(server, timeline, backup_id, oldest=target.type in ("xid", "name"))
+
+
+def required_wal(server, backup, target, timeline):
+    """The WAL that a restore of backup to target along timeline reads: dict of required (segments), bytes, first, last
+    and missing (ranges as in wal.missing). Needs a catalogue read with include_wal=True.
+
+    Where the target lies is known exactly for an LSN and for 'immediate'; for a time the files' times tell up to which
+    segment is counted, and for the others it is the end of the archive.
+    """
+    size = server["wal"]["segment_bytes"]
+    segments = server["wal"]["segments"]
+    tree = Tree(server["timelines"], size, by_timeline((entry["name"] for entry in segments), size))
+    files = {(segment_timeline(entry["name"]), segment_number(entry["name"], size)): entry for entry in segments}
+    first = tree.segment(backup["begin_lsn"])
+    names, missing = [], []
+    for number, low, high in _pieces(tree, backup, target, timeline, files):
+        low = max(low, first)
+        present = [files[number, index] for run in tree.runs.get(number, ()) for index in range(max(run[0], low), min(run[1], high) + 1)]
+        names += present
+        missing += [gap(number, begin, end, size, None) for begin, end in tree.gaps(number, low, high)]
+    for hole in missing:
+        hole["reason"] = next((known["reason"] for known in server["wal"]["missing"] if known["first"] <= hole["last"] and hole["first"] <= known["last"]), None)
+    return dict(
+        required=len(names) + sum(hole["count"] for hole in missing),
+        bytes=sum(entry["bytes"] for entry in names),
+        first=names[0]["name"] if names else None,
+        last=names[-1]["name"] if names else None,
+        missing=missing,
+    )
+
+
+def _pieces(tree, backup, target, timeline, files):
+    """The stretches timeline, first, last running number which the restore reads, each with an end."""
+    pieces = []
+    line = tree.pieces(timeline)
+    for number, low, high in line[[piece[0] for piece in line].index(backup["timeline"]):]:
+        known = tree.runs.get(number)
+        end = high if high is not None else max(known[-1][1] if known else low, tree.last_segment(backup["end_lsn"]))
+        stop = _stop(tree, backup, target, number, max(low, tree.segment(backup["begin_lsn"])), end, files)
+        pieces.append((number, low, end if stop is None else stop))
+        if stop is not None:
+            break
+    return pieces
+
+
+def _stop(tree, backup, target, number, low, high, files):
+    """The segment in which replay ends, when that is on this stretch."""
+    if target.type == "immediate":
+        return tree.last_segment(backup["end_lsn"])
+    if target.type == "lsn":
+        segment = tree.segment(target.value)
+        return segment if segment <= high else None
+    if target.type == "time":
+        instant = target.utc.timestamp()
+        enough = tree.last_segment(backup["end_lsn"]) if number == backup["timeline"] else low
+        return next((index for index in range(enough, high + 1) if (number, index) in files and files[number, index]["file_time"] > instant), None)
+    return None
+
+
+def _by_time(server, moment, timeline, backup_id):
+    windows = [window for window in server["windows"] if timeline in (None, window["timeline"])]
+    began = {entry["timeline"]: _moment(entry["begin_time"]) if entry["begin_time"] else None if entry["parent"] else EVER for entry in server["timelines"]}
+    if timeline is None:
+        live = _live_branch(began, moment)
+        inside = [window for window in windows if window["begin_time"] and _moment(window["begin_time"]) <= moment and _before_end(moment, window)]
+        current = {entry["timeline"] for entry in server["timelines"] if entry["current"]}
+        chosen = [window for window in inside if window["timeline"] == live] or [window for window in inside if window["timeline"] in current]
+    else:
+        chosen = [window for window in windows if _before_end(moment, window)]
+    for window in chosen:
+        candidates = [backup for backup in _backups_of(server, window, backup_id) if _moment(backup["end_time"]) <= moment]
+        if candidates:
+            backup = max(candidates, key=lambda entry: (entry["end_time"], entry["backup_id"]))
+            return backup, window["timeline"], (
+                f"backup {backup['backup_id']} is the newest good one that ended before the target ({backup['end_time']}), and the WAL "
+                f"of timeline {window['timeline']} is whole from there to its last commit at {window['end_time']}"
+            )
+    if backup_id and (chosen or backup_id not in {backup["backup_id"] for backup in server["backups"]}):
+        return None, timeline, _why_not_backup(server, backup_id)
+    return None, timeline, _why_not(server, windows, moment, timeline)
+
+
+def _live_branch(began, moment):
+    """The timeline that was promoted last before a moment."""
+    before = [(time, number) for number, time in began.items() if time is not None and time <= moment]
+    return max(before)[1] if before else None
+
+
+def _by_lsn(server, lsn, timeline, backup_id):
+    position = parse_lsn(lsn)
+    tree = Tree(server["timelines"], server["wal"]["segment_bytes"])
+    for number in tree.line(timeline)[::-1]:
+        child = next((entry for entry in tree.line(timeline) if tree.parents[entry] == number), None)
+        if child is not None and position >= tree.switches[child]:
+            continue                                           # the line has left this ancestor before the LSN
+        for window in server["windows"]:
+            if window["timeline"] != number or window["end_lsn"] is None or position > parse_lsn(window["end_lsn"]):
+                continue
+            candidates = [
+                backup for backup in _backups_of(server, window, backup_id)
+                if parse_lsn(backup["end_lsn"]) <= position and tree.can_follow(backup, number)
+            ]
+            if candidates:
+                backup = max(candidates, key=lambda entry: entry["backup_id"])
+                return backup, number, f"backup {backup['backup_id']} is the newest good one that ended at or before {lsn} on the line of timeline {timeline}"
+    return None, timeline, (
+        f"{lsn} is in no window of timeline {timeline}: {_ranges(server, tree.line(timeline), 'begin_lsn', 'end_lsn')}. "
+        f"Choose an LSN inside a window, or another target_timeline."
+    )
+
+
+def _newest(server, timeline, backup_id):
+    tree = Tree(server["timelines"], server["wal"]["segment_bytes"])
+    whole = {number for window in server["windows"] for number in window["backup_ids"]}
+    good = [
+        backup for backup in server["backups"]
+        if backup["backup_id"] in whole and backup_id in (None, backup["backup_id"]) and (timeline is None or tree.can_follow(backup, timeline))
+    ]
+    if not good:
+        return None, timeline, _why_not_backup(server, backup_id)
+    return good[-1], timeline or good[-1]["timeline"], f"backup {good[-1]['backup_id']} is the newest good one"
+
+
+def _by_end(server, timeline, backup_id, oldest):
+    """For a target that lies somewhere up to the archive's end: the last window, which must not be followed by a hole."""
+    windows = [window for window in server["windows"] if window["timeline"] == timeline]
+    if not windows:
+        return None, timeline, f"no good backup leads into timeline {timeline}: {_ranges(server, None, 'begin_time', 'end_time')}"
+    begin = parse_lsn(windows[-1]["begin_lsn"]) // server["wal"]["segment_bytes"]
+    holes = [
+        hole for hole in server["wal"]["missing"]
+        if hole["timeline"] == timeline and segment_number(hole["first"], server["wal"]["segment_bytes"]) > begin
+    ]
+    if holes:
+        return None, timeline, (
+            f"WAL {holes[0]['first']} to {holes[0]['last']} is missing ({holes[0]['reason']}), so the end of timeline {timeline} is out of reach. "
+            f"The last moment before the hole: any target_time before {windows[-1]['end_time']}."
+        )
+    candidates = _backups_of(server, windows[-1], backup_id)
+    if not candidates:
+        return None, timeline, _why_not_backup(server, backup_id)
+    if oldest:
+        return candidates[0], timeline, (
+            f"where this target lies is not known beforehand, so it is backup {candidates[0]['backup_id']}, the oldest from which the "
+            f"WAL is whole; name a later one as backup_id to replay less"
+        )
+    return candidates[-1], timeline, f"backup {candidates[-1]['backup_id']} is the newest good one on the line of timeline {timeline}"
+
+
+def _backups_of(server, window, backup_id):
+    wanted = set(window["backup_ids"])
+    return [backup for backup in server["backups"] if backup["backup_id"] in wanted and backup_id in (None, backup["backup_id"])]
+
+
+def _why_not(server, windows, moment, timeline):
+    usable = [window for window in windows if window["end_time"] and window["begin_time"]]
+    branch = f" on timeline {timeline}" if timeline else ""
+    if not windows:
+        return f"there is no good backup{branch} whose WAL is in the archive: take one with playbooks/backup.yml"
+    if not usable:
+        return f"no instant{branch} is proven reachable: {windows[-1]['note']}"
+    first, last = min(_moment(window["begin_time"]) for window in usable), max(_moment(window["end_time"]) for window in usable)
+    if moment < first:
+        return f"it is before the end of the oldest good backup{branch}, {first.isoformat()}: choose that instant or a later one"
+    if moment >= last:
+        return (
+            f"the last commit in the archive{branch} was at {last.isoformat()}, and PostgreSQL stops only at a commit later than the target: "
+            f"choose an earlier instant, or type target_latest=true for everything that is archived"
+        )
+    return f"it lies between the windows{branch}, where WAL is missing or no branch was live: {_ranges(server, None, 'begin_time', 'end_time')}"
+
+
+def _why_not_backup(server, backup_id):
+    backup = next((entry for entry in server["backups"] if entry["backup_id"] == backup_id), None)
+    if backup_id is None:
+        return "there is no good backup whose WAL is in the archive: take one with playbooks/backup.yml"
+    if backup is None:
+        known = ", ".join(entry["backup_id"] for entry in server["backups"]) or "none"
+        return f"there is no backup {backup_id!r} of server {server['name']}; backups: {known}"
+    if not backup["good"]:
+        return f"backup {backup_id} is not good: status {backup['status']}{', its WAL was refused as duplicate' if backup['status'] == 'DONE' else ''}"
+    return f"from backup {backup_id} (ended {backup['end_time']}, timeline {backup['timeline']}) no whole WAL leads to the target: leave backup_id out to let it be chosen"
+
+
+def _ranges(server, timelines, low, high):
+    found = [
+        f"timeline {window['timeline']} from {window[low]} to {window[high]}"
+        for window in server["windows"] if timelines is None or window["timeline"] in timelines
+    ]
+    return "; ".join(found) or "there is no window at all"
+
+
+def _asked_timeline(server, asked):
+    if asked in (None, "", "current"):
+        return None
+    if asked == "latest":
+        return max((entry["timeline"] for entry in server["timelines"]), default=None)
+    return int(asked)
+
+
+def _before_end(moment, window):
+    return window["end_time"] is not None and moment < _moment(window["end_time"])
+
+
+def _moment(text):
+    return datetime.fromisoformat(text)

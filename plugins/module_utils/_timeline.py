@@ -1,0 +1,163 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Timelines: which branch left which other one, and where; and which stretches of WAL of each are whole.
+
+A history file names all ancestors of its timeline, one a line: number, LSN of the switch, reason
+(src/backend/access/transam/timeline.c). PostgreSQL takes the segment that holds a switch from the new timeline.
+"""
+from __future__ import annotations
+
+import os
+
+from ._wal import WalError, format_lsn, parse_lsn, read_text, segment_name, segment_number, segment_timeline
+
+
+def read_timelines(archive, backups):
+    """timelines[] of the contract, by number, from history files, segments and backups.
+
+    current: the branch with the most recently written segment (or history file, right after a promotion). It is what the
+    live server followed when it last archived anything.
+    """
+    ancestors = {}
+    written = {}
+    for name in archive.histories:
+        number = segment_timeline(name)
+        ancestors[number] = _read_history(archive.path(name))
+        written[number] = os.path.getmtime(archive.path(name))
+    for name, (_size, time) in archive.listed.items():
+        number = segment_timeline(name)
+        if time > written.get(number, -1.0):
+            written[number] = time
+    known = set(ancestors) | set(written) | {backup["timeline"] for backup in backups if backup["timeline"]}
+    known.update(entry[0] for entries in ancestors.values() for entry in entries)
+    for number, entries in list(ancestors.items()):
+        for index, entry in enumerate(entries):                  # an ancestor's own file may be gone
+            ancestors.setdefault(entry[0], entries[:index])
+    latest = max(known, key=lambda number: (written.get(number, -1.0), number), default=None)
+    return [_timeline(number, ancestors.get(number), number == latest) for number in sorted(known)]
+
+
+def _timeline(number, ancestors, current):
+    parent, switch, reason = ancestors[-1] if ancestors else (None, None, None)
+    return dict(
+        timeline=number, parent=parent, switch_lsn=None if switch is None else format_lsn(switch), reason=reason,
+        current=current, begin_time=None,
+    )
+
+
+def _read_history(path):
+    try:
+        lines = [line.strip().split("\t") for line in read_text(path).splitlines()]
+        return [(int(line[0]), parse_lsn(line[1]), line[2] if len(line) > 2 else None) for line in lines if line[0] and not line[0].startswith("#")]
+    except (OSError, EOFError, ValueError, IndexError, WalError):
+        return []
+
+
+class Tree:
+    """The tree of timelines, and which segments of each branch are whole stretches.
+
+    timelines: timelines[] of the contract; segments: timeline -> sorted running numbers of the archived segments.
+    """
+
+    def __init__(self, timelines, segment_bytes, segments=None):
+        self.size = segment_bytes
+        self.parents = {entry["timeline"]: entry["parent"] for entry in timelines}
+        self.switches = {entry["timeline"]: entry["switch_lsn"] and parse_lsn(entry["switch_lsn"]) for entry in timelines}
+        self.runs = {number: _runs(numbers) for number, numbers in (segments or {}).items()}
+
+    def line(self, timeline):
+        """A timeline and its ancestors, itself first."""
+        line = []
+        while timeline is not None and timeline not in line:
+            line.append(timeline)
+            timeline = self.parents.get(timeline)
+        return line
+
+    def fork(self, timeline):
+        """The running number of the segment that holds the timeline's beginning; 0 for the first timeline."""
+        switch = self.switches.get(timeline)
+        return switch // self.size if switch else 0
+
+    def segment(self, lsn):
+        """The running number of the segment that holds an LSN given as text."""
+        return parse_lsn(lsn) // self.size
+
+    def last_segment(self, lsn):
+        """The running number of the segment that holds the last byte before an LSN given as text."""
+        return (parse_lsn(lsn) - 1) // self.size
+
+    def pieces(self, timeline):
+        """Which segments a replay towards a timeline reads: triples timeline, first, last running number (last None: open),
+        the oldest ancestor first."""
+        line = self.line(timeline)
+        lasts = [None] + [self.fork(child) - 1 for child in line]
+        return [(number, self.fork(number), last) for number, last in zip(line, lasts)][::-1]
+
+    def run_at(self, timeline, number):
+        """The whole stretch (first, last running number) of a timeline around a segment, or None when it is missing."""
+        low, high = 0, len(self.runs.get(timeline, ()))
+        runs = self.runs.get(timeline, ())
+        while low < high:
+            middle = (low + high) // 2
+            if runs[middle][1] < number:
+                low = middle + 1
+            else:
+                high = middle
+        return runs[low] if low < len(runs) and runs[low][0] <= number else None
+
+    def whole(self, timeline, first, last):
+        """Whether all segments from first to last of one timeline are there; nothing at all (last < first) is."""
+        if last < first:
+            return True
+        run = self.run_at(timeline, first)
+        return run is not None and run[1] >= last
+
+    def can_follow(self, backup, timeline):
+        """Whether the timeline's line goes through the backup: it is an ancestor or itself, left after the backup's end."""
+        line = self.line(timeline)
+        if backup["timeline"] not in line:
+            return False
+        index = line.index(backup["timeline"])
+        return index == 0 or parse_lsn(backup["end_lsn"]) <= (self.switches[line[index - 1]] or 0)
+
+    def gaps(self, timeline, first, last):
+        """The stretches between two running numbers that are missing, as pairs."""
+        gaps, expected = [], first
+        for low, high in self.runs.get(timeline, ()):
+            if low > last:
+                break
+            if low > expected:
+                gaps.append((expected, low - 1))
+            expected = max(expected, high + 1)
+        if expected <= last:
+            gaps.append((expected, last))
+        return gaps
+
+
+def by_timeline(names, segment_bytes):
+    """Segment names as timeline -> sorted running numbers."""
+    numbers = {}
+    for name in names:
+        numbers.setdefault(segment_timeline(name), []).append(segment_number(name, segment_bytes))
+    for values in numbers.values():
+        values.sort()
+    return numbers
+
+
+def gap(timeline, first, last, segment_bytes, reason):
+    """A range of missing segments as the contract shows it."""
+    return dict(
+        timeline=timeline, first=segment_name(timeline, first, segment_bytes), last=segment_name(timeline, last, segment_bytes),
+        count=last - first + 1, reason=reason,
+    )
+
+
+def _runs(numbers):
+    runs = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs

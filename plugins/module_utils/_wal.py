@@ -1,0 +1,251 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write-ahead log: arithmetic of LSNs and segment names, and what a segment holds, read by pg_waldump.
+
+A segment's name is timeline, log and number in the log, each of eight hexadecimal digits; a log is 4 GiB whatever the
+size of a segment (src/include/access/xlog_internal.h). This is the only place that runs pg_waldump.
+"""
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import lzma
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+SEGMENT = re.compile(r"[0-9A-F]{24}")
+HISTORY = re.compile(r"[0-9A-F]{8}\.history")
+LOG_BYTES = 1 << 32
+TAIL_BYTES = 128 * 1024                       # how much of a segment's end is tried before all of it
+WALK_BACK = 256                               # segments without a commit that are searched before giving up
+
+COMPRESSIONS = ((b"\x1f\x8b", "gzip", gzip.open), (b"BZh", "bzip2", bz2.open), (b"\xfd7zXZ\x00", "xz", lzma.open))
+UNREADABLE = ((b"(\xb5/\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4"), (b"\xff\x06\x00\x00sNaPpY", "snappy"))
+
+RECORD = re.compile(r"^rmgr: .*?, lsn: ([0-9A-F]+/[0-9A-F]+), ", re.MULTILINE)
+TRANSACTION_END = re.compile(
+    r"^rmgr: Transaction .*?, lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:\d+: )?"
+    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC", re.MULTILINE,
+)
+END_OF_RECOVERY = re.compile(r"desc: END_OF_RECOVERY .*?time (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
+
+
+class WalError(Exception):
+    """A segment cannot be read; the text says why and what to do."""
+
+
+@dataclass
+class End:
+    """The end of a stretch of WAL: the last record, and the last commit or abort (None where there is none)."""
+
+    lsn: str | None = None
+    commit_lsn: str | None = None
+    commit_time: datetime | None = None
+    reason: str | None = None                 # why something is None
+
+
+def parse_lsn(text):
+    """An LSN as PostgreSQL prints it (X/Y, hexadecimal) as a number of bytes; ValueError when it is none."""
+    high, slash, low = text.partition("/")
+    if not (slash and re.fullmatch(r"[0-9A-Fa-f]{1,8}", high) and re.fullmatch(r"[0-9A-Fa-f]{1,8}", low)):
+        raise ValueError(f"{text!r} is not an LSN: PostgreSQL prints them as 0/3000148")
+    return int(high, 16) * LOG_BYTES + int(low, 16)
+
+
+def format_lsn(position):
+    """A number of bytes as an LSN."""
+    return f"{position // LOG_BYTES:X}/{position % LOG_BYTES:X}"
+
+
+def segment_number(name, size):
+    """The running number of a segment from the start of WAL; names of one timeline are consecutive in it."""
+    return int(name[8:16], 16) * (LOG_BYTES // size) + int(name[16:24], 16)
+
+
+def segment_name(timeline, number, size):
+    """The name of a timeline's segment by its running number."""
+    per_log = LOG_BYTES // size
+    return f"{timeline:08X}{number // per_log:08X}{number % per_log:08X}"
+
+
+def segment_timeline(name):
+    """The timeline in a segment's or history file's name."""
+    return int(name[:8], 16)
+
+
+def system_identifier(path):
+    """The system identifier in a segment's first page header as text, or None when the file cannot be read."""
+    try:
+        with _open(path) as source:
+            header = source.read(32)
+    except (OSError, EOFError, lzma.LZMAError, WalError):
+        return None
+    return str(struct.unpack_from("<Q", header, 24)[0]) if len(header) == 32 else None
+
+
+def read_text(path):
+    """The text of a file that Barman may have compressed (history files)."""
+    with open(path, "rb") as source:
+        opener = _opener(source.read(8))
+    with opener(path, "rb") as source:
+        return source.read().decode("utf-8", "replace")
+
+
+def find_waldump(major, path_prefix=None):
+    """The pg_waldump of a PostgreSQL major version: WAL of one major cannot be read by another's. None if there is none.
+
+    Looked for in Barman's path_prefix, in the directories of Debian and of the PGDG packages, then in PATH.
+    """
+    directories = [entry for entry in (path_prefix or "").split(os.pathsep) if entry]
+    directories += [f"/usr/lib/postgresql/{major}/bin", f"/usr/pgsql-{major}/bin"]
+    directories += sorted(glob.glob(f"/usr/local/pgsql*{major}*/bin"))
+    for directory in directories + os.environ.get("PATH", "").split(os.pathsep):
+        program = os.path.join(directory, "pg_waldump")
+        if os.access(program, os.X_OK) and _major(program) == major:
+            return program
+    return None
+
+
+def last_commit(paths, program, after=None):
+    """The End of a contiguous stretch of segments of one timeline, given as paths in order.
+
+    The last segment is read first; as long as no commit or abort record is found, the one before it is read too, up to
+    WALK_BACK segments. after: an LSN; records before it do not count (a backup is not consistent before its end).
+    """
+    end = End()
+    try:
+        end = _tail(program, paths[-1])
+        for index in range(len(paths) - 1, max(-1, len(paths) - 1 - WALK_BACK), -1):
+            if end.commit_time:
+                break
+            found = TRANSACTION_END.findall(_dump(program, paths[index:index + 2], "--rmgr=Transaction"))
+            if found:
+                end.commit_lsn, end.commit_time = _lsn(found[-1][0]), _time(found[-1][1])
+    except WalError as error:
+        end.reason = str(error)
+        return end
+    if end.commit_time and after and parse_lsn(end.commit_lsn) < parse_lsn(after):
+        end.commit_lsn = end.commit_time = None
+    if not end.commit_time:
+        end.reason = f"no commit or abort record in the last {min(len(paths), WALK_BACK)} archived segments of this stretch"
+    return end
+
+
+def first_time(paths, program, start_lsn):
+    """When a timeline began: the time in its end-of-recovery record, else of its first commit or abort. None if unknown.
+
+    paths: its first segments in order. A promotion that no one asked for (end of WAL, target_action) writes a
+    checkpoint without a time in place of the end-of-recovery record.
+    """
+    try:
+        began = END_OF_RECOVERY.search(_dump(program, paths[:1], f"--start={start_lsn}", "--limit=1"))
+        if began:
+            return _time(began.group(1))
+        for index in range(min(len(paths), WALK_BACK)):
+            found = TRANSACTION_END.search(_dump(program, paths[index:index + 2], "--rmgr=Transaction", "--limit=1"))
+            if found:
+                return _time(found.group(2))
+    except WalError:
+        pass
+    return None
+
+
+def _tail(program, path):
+    """Last record and last commit of one segment, found near its end where possible: a switched segment ends in zeros."""
+    with _open(path) as source:
+        data = source.read()
+    used = len(data.rstrip(b"\0"))
+    size = len(data)
+    begin = segment_number(os.path.basename(path), size) * size if size and not size & (size - 1) else None
+    if begin is None or used == 0:
+        raise WalError(f"{path} is not a whole WAL segment ({size} bytes): it was cut off or damaged")
+    for length in (TAIL_BYTES, size):
+        offset = max(0, used - length) & ~8191
+        output = _dump(program, [path], f"--start={format_lsn(begin + offset)}", data=data)
+        records, ends = RECORD.findall(output), TRANSACTION_END.findall(output)
+        if ends or (records and not offset):
+            return End(_lsn(records[-1]), *((_lsn(ends[-1][0]), _time(ends[-1][1])) if ends else (None, None)))
+        if records:
+            return End(_lsn(records[-1]))
+    raise WalError(f"{path} holds no readable WAL record: it was damaged, or is of another PostgreSQL major version than {program}")
+
+
+def _dump(program, paths, *options, data=None):
+    """The output of pg_waldump over one or two neighbouring segments. It ends with an error at the end of what is there,
+    so its exit code says nothing; no record at all is an empty text."""
+    names = [os.path.basename(path) for path in paths]
+    with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
+        for path, name in zip(paths, names):
+            _place(path, os.path.join(directory, name), data)
+        command = [program, f"--path={directory}", *options, names[0], *names[1:]]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+                env=dict(os.environ, LC_ALL="C", TZ="UTC"), check=False,
+            )
+        except OSError as error:
+            raise WalError(f"{program} cannot be run: {error.strerror}") from error
+    return done.stdout
+
+
+def _place(path, target, data):
+    """Put a segment where pg_waldump finds it: as a link, or unpacked."""
+    try:
+        with open(path, "rb") as source:
+            packed = _opener(source.read(8)) is not open
+        if not packed:
+            os.symlink(os.path.abspath(path), target)
+            return
+        with open(target, "wb") as unpacked:
+            if data is not None:
+                unpacked.write(data)
+            else:
+                with _open(path) as source:
+                    shutil.copyfileobj(source, unpacked)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise WalError(f"{path} cannot be read: {error}") from error
+
+
+def _open(path):
+    try:
+        with open(path, "rb") as source:
+            magic = source.read(8)
+        return _opener(magic)(path, "rb")
+    except OSError as error:
+        raise WalError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _opener(magic):
+    """How to open a file that begins with these bytes. WAL pages begin with a magic whose second byte is D0 or D1."""
+    for known, _name, opener in COMPRESSIONS:
+        if magic.startswith(known):
+            return opener
+    for known, name in UNREADABLE:
+        if magic.startswith(known):
+            raise WalError(f"the segment is compressed with {name}, which Python's standard library cannot read")
+    return open
+
+
+def _major(program):
+    try:
+        version = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False).stdout
+    except OSError:
+        return None
+    found = re.search(r"\) (\d+)", version)
+    return int(found.group(1)) if found else None
+
+
+def _lsn(text):
+    return format_lsn(parse_lsn(text))
+
+
+def _time(text):
+    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)

@@ -1,0 +1,98 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Windows: the stretches of time, per timeline, in which every moment can be reached.
+
+A window belongs to a timeline's own part, from its promotion on; what happened before is the parent's. It begins at the
+end of the first good backup in it, or at the promotion when WAL leads there without a hole from an ancestor's backup. It
+ends with the last commit or abort in the last segment before a hole: PostgreSQL stops only at such a record.
+"""
+from __future__ import annotations
+
+from ._wal import WALK_BACK, End, find_waldump, first_time, last_commit, parse_lsn, segment_name
+
+
+class WalEnds:
+    """Begin and end of stretches of archived WAL, read with the pg_waldump of the server's own major version."""
+
+    def __init__(self, server, archive, backups, tree):
+        versions = [backup["postgresql_version"] for backup in backups if backup["postgresql_version"]]
+        self.major = versions[-1] // 10000 if versions else None
+        self.program = find_waldump(self.major, server.options.get("path_prefix")) if versions else None
+        self.archive, self.tree = archive, tree
+
+    def end(self, timeline, first, last, after):
+        """The End of the segments first to last of a timeline; commits before the LSN after do not count."""
+        if self.program is None:
+            return End(reason=f"there is no pg_waldump of PostgreSQL {self.major} here: type apt install postgresql-{self.major}")
+        return last_commit(self._paths(timeline, max(first, last - WALK_BACK), last), self.program, after)
+
+    def began(self, timeline, first, last, switch_lsn):
+        """When a timeline was promoted, or None."""
+        return first_time(self._paths(timeline, first, min(last, first + WALK_BACK)), self.program, switch_lsn) if self.program else None
+
+    def _paths(self, timeline, first, last):
+        return [self.archive.path(segment_name(timeline, number, self.tree.size)) for number in range(first, last + 1)]
+
+
+def read_windows(timelines, backups, tree, ends):
+    """windows[] of the contract, by timeline and position; sets begin_time of the timelines on the way."""
+    good = [backup for backup in backups if backup["good"] and backup["begin_lsn"] and backup["end_lsn"] and backup["end_time"]]
+    windows, inherited = [], {}
+    for entry in timelines:                                    # a parent's number is smaller than its children's
+        number = entry["timeline"]
+        inherited[number] = _led_in(tree, good, inherited, number)
+        stretches = _stretches(tree, good, inherited[number], number)
+        fork_run = tree.run_at(number, tree.fork(number)) if entry["switch_lsn"] else None
+        if fork_run:
+            entry["begin_time"] = _iso(ends.began(number, *fork_run, entry["switch_lsn"]))
+        windows += [_window(entry, run, led_in, own, tree, ends) for run, (led_in, own) in sorted(stretches.items())]
+    return windows
+
+
+def _led_in(tree, good, inherited, number):
+    """The good backups from which WAL leads without a hole to the beginning of a timeline."""
+    parent = tree.parents[number]
+    if parent is None:
+        return []
+    fork, switch = tree.fork(number), tree.switches[number]
+    through = inherited.get(parent, []) if tree.whole(parent, tree.fork(parent), fork - 1) else []
+    return through + [
+        backup for backup in good
+        if backup["timeline"] == parent and parse_lsn(backup["end_lsn"]) <= switch
+        and tree.whole(parent, tree.segment(backup["begin_lsn"]), fork - 1)
+    ]
+
+
+def _stretches(tree, good, inherited, number):
+    """run of segments -> (backups of ancestors that lead into it, backups that begin and end in it)."""
+    stretches = {}
+    fork_run = tree.run_at(number, tree.fork(number))
+    if inherited and fork_run:
+        stretches[fork_run] = (inherited, [])
+    for backup in good:
+        run = tree.run_at(number, tree.segment(backup["begin_lsn"])) if backup["timeline"] == number else None
+        if run and run[1] >= tree.last_segment(backup["end_lsn"]):
+            stretches.setdefault(run, ([], []))[1].append(backup)
+    return stretches
+
+
+def _window(entry, run, led_in, own, tree, ends):
+    begin_lsn = entry["switch_lsn"] if led_in else own[0]["end_lsn"]
+    begin_time = entry["begin_time"] if led_in else own[0]["end_time"]
+    if begin_time is None and own:
+        begin_time, begin_lsn = own[0]["end_time"], own[0]["end_lsn"]
+    end = ends.end(entry["timeline"], tree.segment(begin_lsn), run[1], begin_lsn)
+    return dict(
+        timeline=entry["timeline"],
+        begin_time=begin_time,
+        begin_lsn=begin_lsn,
+        end_time=_iso(end.commit_time),
+        end_lsn=end.lsn,
+        backup_ids=[backup["backup_id"] for backup in led_in + own],
+        note=end.reason,
+    )
+
+
+def _iso(value):
+    return value.isoformat(timespec="microseconds") if value else None
