@@ -22,6 +22,12 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export MOLECULE_EPHEMERAL_DIRECTORY := $(build)/molecule/$(LAB)
 export MOLECULE_COMMAND_BORDERS := false
 
+# No colours in a log.
+ifndef MAKE_TERMOUT
+export NO_COLOR := 1
+export ANSIBLE_NOCOLOR := 1
+endif
+
 help: ## Show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
