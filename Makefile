@@ -35,6 +35,9 @@ lab: setup ## Boot two hosts, barman-copia and bd-principal (LAB, SUITE, LAB_HOS
 	ansible-playbook molecule/default/create.yml
 	@echo "The lab is up. Its inventory: .lab/$(LAB)/inventory.yml"
 
+demo: lab ## The story: backup, disaster, recovery, proof (SCALE of TPC-H, 0.1; ends with the lab running)
+	.venv/bin/python demo/story.py
+
 clean: setup ## Remove the lab
 	ansible-playbook molecule/default/destroy.yml
 
@@ -53,6 +56,9 @@ unit: setup ## pytest
 molecule: clean ## The scenarios, on a lab of their own (SCENARIOS="default site", DESTROY=never)
 	rm -rf $(MOLECULE_EPHEMERAL_DIRECTORY)
 	molecule test --destroy=$(DESTROY) $(addprefix -s ,$(SCENARIOS))
+
+collection: setup ## Build the collection's tarball, as ansible-galaxy installs it
+	ansible-galaxy collection build --force
 
 # --- Setting up: only what is missing, and nothing into the user's Python ---
 
@@ -80,4 +86,4 @@ $(collection):
 	mkdir -p $(@D)
 	ln -sfn ../../.. $@
 
-.PHONY: help lab clean test lint sanity unit molecule setup system
+.PHONY: help lab demo clean collection test lint sanity unit molecule setup system
