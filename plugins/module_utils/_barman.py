@@ -35,6 +35,9 @@ SINCE = {
     "check_switches_wal": (3, 15, 0),
     "list_processes": (3, 14, 0),
     "delta_restore": (3, 17, 0),
+    "copies_all_wal_for_a_time": (3, 11, 0),
+    "staging_path": (3, 15, 0),       # before: recovery_staging_path
+    "works_on_inactive": (3, 17, 0),
 }
 
 WATCH_SECONDS = 5         # how often a watched call is looked at
@@ -159,7 +162,7 @@ class Barman:
             stdout, stderr = _interrupt(process, unblock)
             raise BarmanError(
                 f"{' '.join(cmd)} {reason} and was interrupted", cmd=cmd, rc=process.returncode,
-                stdout=stdout, stderr=stderr, timed_out=True,
+                stdout=stdout, stderr=stderr, timed_out=True, reason=reason,
             )
         return process.returncode, stdout, stderr
 

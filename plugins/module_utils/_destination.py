@@ -1,0 +1,202 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The directory into which Barman will restore, looked at and written to the way Barman will reach it.
+
+Barman up to 3.14 empties a destination that is not empty, and no Barman looks for a running PostgreSQL. So it is looked
+at first, in one connection for all questions, and through the very ssh command that Barman is given.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
+
+MARKER_SUFFIX = ".pgrescue-restore.json"
+WORD = re.compile(r"[A-Za-z0-9_./:@=%+,~-]+")
+
+# POSIX sh. Arguments: the major version, then the paths. Answers are lines "index|key|value".
+LOOK = r"""
+major=$1; shift
+say() { printf '%s|%s|%s\n' "$n" "$1" "$2"; }
+n=host
+say user "$(id -un)"; say machine "$(uname -m)"; say time "$(date +%s)"; say name "$(uname -n)"
+for bin in /usr/lib/postgresql/$major/bin /usr/pgsql-$major/bin /usr/libexec/postgresql$major; do
+  [ -x "$bin/postgres" ] && say binaries "$bin"
+done
+command -v rsync >/dev/null && say rsync yes
+n=0
+for path in "$@"; do
+  real=$(readlink -f "$path" 2>/dev/null || printf %s "$path"); say real "$real"
+  parent=$(dirname "$real"); [ -d "$parent" ] && say parent yes
+  [ -w "$parent" ] && [ -x "$parent" ] && say parent_writable yes
+  say free "$(df -Pk "$real" "$parent" 2>/dev/null | awk 'NR > 1 {print $4 * 1024; exit}')"
+  say filesystem "$(df -P "$real" "$parent" 2>/dev/null | awk 'NR > 1 {print $6; exit}')"
+  if [ -d "$real" ]; then
+    say exists yes; say inode "$(stat -c %d:%i "$real")"; say owner "$(stat -c %U "$real")"
+    [ -w "$real" ] && say writable yes
+    say entries "$(ls -A "$real" 2>/dev/null | head -n 5 | tr '\n' ' ')"
+    say version "$(cat "$real/PG_VERSION" 2>/dev/null)"
+    say identifier "$(od -An -tu8 -N8 "$real/global/pg_control" 2>/dev/null | tr -d ' ')"
+    for file in postmaster.pid postmaster.opts backup_label recovery.signal barman_wal; do
+      [ -e "$real/$file" ] && say "has_$file" yes
+    done
+    if [ -f "$real/postmaster.pid" ]; then
+      pid=$(head -n 1 "$real/postmaster.pid"); say pid "$pid"; [ -d "/proc/$pid" ] && say living yes
+    fi
+  elif [ -e "$real" ] || [ -L "$real" ]; then say other yes
+  fi
+  [ -f "$real.pgrescue-restore.json" ] && say marker "$(tr '\n' ' ' <"$real.pgrescue-restore.json")"
+  n=$((n + 1))
+done
+"""
+
+MAKE = r"""
+umask 077
+for path in "$@"; do [ -d "$path" ] || mkdir "$path" || exit 1; stat -c %d:%i "$path"; done
+"""
+
+# Only what a marker proves to be ours comes here: directory and inode are compared once more, then the content goes.
+EMPTY = r"""
+while [ $# -ge 2 ]; do
+  [ "$(stat -c %d:%i "$1")" = "$2" ] || exit 3
+  [ -e "$1/postmaster.pid" ] && exit 4
+  find "$1" -mindepth 1 -delete || exit 1
+  shift 2
+done
+"""
+
+WRITE = r"""
+umask 077
+cat >"$1.tmp" && mv -f "$1.tmp" "$1"
+"""
+
+FINISH = r"""
+cd "$1" || exit 1
+cat >>postgresql.auto.conf || exit 1
+: >>recovery.signal || exit 1
+chmod 0600 postgresql.auto.conf recovery.signal
+"""
+
+MEASURE = r"""
+wal=0; for directory in "$1/barman_wal" "$1/pg_wal"; do
+  [ -d "$directory" ] && wal=$((wal + $(find "$directory/" -maxdepth 1 -type f -name '????????????????????????' | wc -l)))
+done
+echo "$wal"
+du -skc "$@" | awk 'END {print $1 * 1024}'
+"""
+
+
+def check_ssh(command):
+    """The ssh command for Barman and for us, which checks the host's key and never asks; null for a local restore.
+
+    Barman's own checks append StrictHostKeyChecking=no. ssh takes the first value it reads, so ours is in the command.
+    """
+    if not command or not command.strip():
+        return None
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise BarmanError(f"remote_ssh_command {command!r} cannot be read: {error}. Type it as 'ssh postgres@host'.") from error
+    if not all(WORD.fullmatch(word) for word in words) or os.path.basename(words[0]) != "ssh" or len(words) < 2:
+        raise BarmanError(
+            f"remote_ssh_command {command!r} must be ssh, its options and the host, in words without spaces, quotes or shell characters "
+            f"inside, because Barman hands it to a shell. Type it as 'ssh postgres@host'; longer options belong in Barman's ~/.ssh/config."
+        )
+    checking = re.findall(r"StrictHostKeyChecking[=\s]+(\S+)", " ".join(words), re.IGNORECASE)
+    if checking and checking[0].lower() != "yes":
+        raise BarmanError(
+            f"remote_ssh_command says StrictHostKeyChecking={checking[0]}, which would restore to any host that answers. "
+            f"Put the host's key into the Barman user's known_hosts and leave the option out."
+        )
+    if not checking:
+        words += ["-o", "StrictHostKeyChecking=yes"]
+    if "batchmode" not in " ".join(words).lower():
+        words += ["-o", "BatchMode=yes"]
+    return " ".join(words)
+
+
+def parse_look(text, paths):
+    """What LOOK printed, as a dict of the host and one dict per path."""
+    host, places = {}, [dict(path=path) for path in paths]
+    for line in text.splitlines():
+        index, key, value = (line.split("|", 2) + ["", ""])[:3]
+        (host if index == "host" else places[int(index)])[key] = value
+    for place in places:
+        place["entries"] = place.get("entries", "").split()
+        place["free"] = int(place.get("free") or 0)
+        try:
+            place["marker"] = json.loads(place["marker"]) if place.get("marker") else None
+        except ValueError:
+            place["marker"] = None
+    return dict(host=host, places=places)
+
+
+def running_restores(destination, proc="/proc"):
+    """The processes of this host in which a barman restores into a destination: a connection can drop, Barman goes on."""
+    found = []
+    for pid in (name for name in os.listdir(proc) if name.isdigit()):
+        try:
+            with open(f"{proc}/{pid}/cmdline", "rb") as file:
+                words = file.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if destination in words and {"recover", "restore"} & set(words) and any(os.path.basename(word) == "barman" for word in words[:3]):
+            found.append(int(pid))
+    return sorted(found)
+
+
+class Destination:
+    """A host on which directories are prepared for Barman: this one, or the one behind remote_ssh_command."""
+
+    def __init__(self, ssh=None):
+        self.ssh = ssh
+
+    def look(self, major, paths):
+        """Everything there is to know of the paths before a restore, the data directory being the first."""
+        return parse_look(self._run(LOOK, [str(major), *paths]), paths)
+
+    def make(self, paths):
+        """Make the directories that are missing; return the device and inode of each."""
+        return self._run(MAKE, paths).split()
+
+    def empty(self, inodes):
+        """Remove the content of directories that are ours, a dict from path to device and inode."""
+        self._run(EMPTY, [word for pair in inodes.items() for word in pair])
+
+    def write_marker(self, directory, marker):
+        """Put the marker beside a directory, whole or not at all."""
+        self._run(WRITE, [directory + MARKER_SUFFIX], json.dumps(marker, sort_keys=True) + "\n")
+
+    def finish(self, directory, settings):
+        """Append the settings that PostgreSQL shall follow, the last ones win, and make it an archive recovery."""
+        lines = ["# pgrescue.barman: where this recovery stops"]
+        lines += [f"{name} = '{value}'" for name, value in settings.items()]
+        self._run(FINISH, [directory], "\n".join(lines) + "\n")
+
+    def measure(self, paths):
+        """The number of WAL segments and the bytes that lie there now."""
+        segments, size = self._run(MEASURE, paths).split()
+        return int(segments), int(size)
+
+    def _run(self, script, arguments, content=""):
+        command = ["sh", "-c", script, "pgrescue", *arguments]
+        cmd = shlex.split(self.ssh) + [" ".join(shlex.quote(word) for word in command)] if self.ssh else command
+        where = f"the destination host ({self.ssh})" if self.ssh else "this host"
+        try:
+            done = subprocess.run(
+                cmd, input=content, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", timeout=600, cwd="/",
+                env=dict(os.environ, LC_ALL="C"), check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise BarmanError(f"{where} cannot be reached: {error}", cmd=self.ssh or "sh") from error
+        if done.returncode:
+            raise BarmanError(
+                f"{where} did not do what was asked (exit code {done.returncode}): {' '.join(done.stderr.split())[:600] or 'it gave no reason'}",
+                cmd=self.ssh or "sh", rc=done.returncode, stderr=done.stderr, unreachable=bool(self.ssh) and done.returncode == 255,
+            )
+        return done.stdout

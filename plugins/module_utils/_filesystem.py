@@ -1,0 +1,78 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The file system under a directory: type, room, and whether it clones files for free. Nothing is left behind."""
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+
+FICLONE = 0x40049409  # linux/fs.h
+CLONING = ("xfs", "btrfs", "bcachefs", "ocfs2", "zfs")
+
+
+def existing(path):
+    """The path, or the nearest directory above it that exists."""
+    path = os.path.realpath(path)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def filesystem_type(path, mounts="/proc/self/mountinfo"):
+    """The type of the file system that holds a path, as the kernel names it, else null."""
+    path, best, kind = existing(path), "", None
+    with open(mounts, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            left, _dash, right = line.partition(" - ")
+            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split()[4])
+            if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+                best, kind = point, right.split()[0]
+    return kind
+
+
+def reflink(path):
+    """Whether the file system of a directory clones files (FICLONE). Tried on two nameless files, which vanish when closed."""
+    directory = existing(path)
+    if filesystem_type(directory) not in CLONING:
+        return False
+    try:
+        source = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600)
+    except OSError:
+        return False
+    try:
+        os.write(source, b"\0" * 4096)
+        target = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600)
+        try:
+            fcntl.ioctl(target, FICLONE, source)
+            return True
+        finally:
+            os.close(target)
+    except OSError:
+        return False
+    finally:
+        os.close(source)
+
+
+def free_bytes(path):
+    """The bytes that an ordinary user can still write where a path is, or would be."""
+    room = os.statvfs(existing(path))
+    return room.f_bavail * room.f_frsize
+
+
+def size_bytes(*paths):
+    """The bytes that directories take on disk. A file that vanishes while it is counted is not counted."""
+    total, seen = 0, set()
+    for top in paths:
+        for directory, _names, files in os.walk(top):
+            for name in files:
+                try:
+                    found = os.lstat(os.path.join(directory, name))
+                except OSError:
+                    continue
+                if found.st_nlink > 1 and found.st_ino in seen:
+                    continue
+                seen.add(found.st_ino)
+                total += found.st_blocks * 512
+    return total

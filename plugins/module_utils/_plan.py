@@ -1,0 +1,195 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a restore: every finding, green and red, before anything is touched. Pure: dicts in, dict out."""
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import SINCE
+from ansible_collections.pgrescue.barman.plugins.module_utils._target import spell
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, parse_lsn
+
+# Room for WAL that replay keeps, temporary files and what the figures do not know.
+SPARE = 1.1
+# Barman before 3.11 copies WAL up to the first file that is younger than the target, and the commit at which PostgreSQL
+# stops can be in the next one (EnterpriseDB/barman issue 881). With a target that never comes it copies all of it.
+NEVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
+# What decides where and what is restored is said with the module's own options, so that the plan is about it.
+OWN_OPTIONS = ("--target", "--exclusive", "--tablespace", "--remote-ssh-command", "--standby-mode", "--get-wal", "--no-get-wal", "--delta-restore",
+               "--jobs", "--bwlimit", "--staging-path", "--recovery-staging-path", "--recovery-conf-filename", "--config")
+
+
+def finding(check, ok, found, meaning=None, fix=None):
+    """One line of the plan. meaning and fix are for a red one."""
+    return dict(check=check, ok=bool(ok), found=found, meaning=None if ok else meaning, fix=None if ok else fix)
+
+
+def tablespace_places(backup, mapping):
+    """Where each tablespace of a backup will lie, from name to path, and the names in mapping that it does not have."""
+    names = {one["name"]: one["location"] for one in backup["tablespaces"]}
+    return dict(names, **{name: path for name, path in mapping.items() if name in names}), sorted(set(mapping) - set(names))
+
+
+def request(server, backup, timeline, target, places, options):
+    """What identifies a restore: the same request on a complete restore has nothing to do."""
+    return dict(
+        server=server, system_identifier=backup["system_identifier"], backup_id=backup["backup_id"], timeline=timeline,
+        target=dict(type=target.type, value=target.value, exclusive=target.exclusive),
+        target_action=options["target_action"], tablespaces=places, wal_delivery=options["wal_delivery"],
+    )
+
+
+def condition(place, wanted):
+    """What a directory holds: vacant, complete (the wanted restore, never started), incomplete (ours), started (ours), other (ours), foreign."""
+    if "exists" not in place:
+        return "foreign" if "other" in place else "vacant"
+    if not place["entries"]:
+        return "vacant"
+    marker = place["marker"] or {}
+    if marker.get("inodes", {}).get(place["real"]) != place["inode"]:
+        return "foreign"
+    if "has_postmaster.pid" in place or "has_postmaster.opts" in place:
+        return "started"
+    if not marker.get("complete"):
+        return "incomplete"
+    return "complete" if marker.get("request") == wanted and "has_backup_label" in place else "other"
+
+
+def catalogue_findings(server, active, backup, why, wal, version):
+    """What the catalogue says: target, backup, WAL, server."""
+    found = [finding(
+        "target", backup, why, "From this archive the target cannot be reached, whatever is restored.",
+        "Choose a target inside a window of barman_catalog_info; the text above names the nearest.",
+    )]
+    if not active and version < SINCE["works_on_inactive"]:
+        found.append(finding(
+            "server_active", False, f"server {server['name']} has active = false", "Barman before 3.17 restores nothing of an inactive server, with exit code 0.",
+            "Set active = true in its configuration.",
+        ))
+    if server.get("problem"):
+        found.append(finding("archive", False, server["problem"], "The plan cannot be proven.", "Restore with Barman's own command."))
+    if backup:
+        missing = ", ".join(f"{hole['first']} to {hole['last']}" for hole in wal["missing"])
+        found.append(finding(
+            "wal", not wal["missing"], f"{wal['required']} segments are needed, {'missing: ' + missing if missing else 'none is missing'}",
+            "Replay would end at the hole, before the target.", "Choose a target before the hole or a backup after it, or bring the segments back into the archive.",
+        ))
+    return found
+
+
+def destination_findings(look, state, backup, options, ssh, running):
+    """What the destination says: reachable, binaries, running, empty."""
+    host, data = look["host"], look["places"][0]
+    major = backup["postgresql_version"] // 10000
+    real, where = data["real"], f" on {host.get('name', '?')}" if ssh else ""
+    found = [
+        finding("destination_host", True, f"user {host.get('user')} on {host.get('name')} ({host.get('machine')})"),
+        finding(
+            "postgresql_major", host.get("binaries"), f"PostgreSQL {major}: {host.get('binaries') or 'not installed'}",
+            f"The backup is of PostgreSQL {major}; no other major version can start it.", f"Install PostgreSQL {major} on the destination host.",
+        ),
+        finding("rsync", host.get("rsync") or not ssh, "rsync is there" if host.get("rsync") else "rsync is not there", "Barman copies with rsync.", "Install rsync there."),
+        finding(
+            "running", "has_postmaster.pid" not in data,
+            f"{real}/postmaster.pid names process {data['pid'] or '?'}, which {'runs' if 'living' in data else 'does not run'}" if "pid" in data
+            else "no PostgreSQL runs there",
+            "Barman does not look for it, and would overwrite the files under a running server.",
+            f"Stop PostgreSQL{where}; if it crashed, see that nothing uses {real}, then remove postmaster.pid.",
+        ),
+        finding(
+            "restore_running", not running, f"processes {', '.join(map(str, running))} restore there" if running else "no other restore runs",
+            "Two restores into one directory destroy each other.", "Wait for it to end, then run this again.",
+        ),
+    ]
+    made = data.get("version") or None
+    if state == "foreign" and made and made != str(major):
+        found.append(finding(
+            "major_of_destination", False, f"{real} is a cluster of PostgreSQL {made}, the backup is of {major}", "It is another database.",
+            "Give another destination_directory.",
+        ))
+    found.append(_directory("destination", data, state, options["delta"], backup, where))
+    for place, name in zip(look["places"][1:], options["tablespace_names"]):
+        ours = data["marker"] or {} if state in ("complete", "incomplete") else {}
+        known = ours.get("inodes", {}).get(place["real"]) == place.get("inode")
+        kind = condition(place, None)
+        found.append(_directory(f"tablespace {name}", place, "vacant" if kind == "vacant" or known else "foreign", options["delta"], backup, where))
+    return found
+
+
+def _directory(check, place, state, delta, backup, where):
+    real = place["real"]
+    if "exists" not in place and "other" not in place and not ("parent" in place and "parent_writable" in place):
+        return finding(
+            check, False, f"{real} does not exist{where}, and {'this user must not write in the directory above it' if 'parent' in place else 'neither does the directory above it'}",
+            "Barman makes one directory, not those above it.", f"Make {real} for the owner of the data: install -d -m 0700 -o postgres -g postgres {real}",
+        )
+    if "exists" in place and "writable" not in place:
+        return finding(check, False, f"{real} belongs to {place.get('owner')} and is not writable", "Barman cannot restore into it.", f"chown postgres {real}")
+    if state == "vacant":
+        return finding(check, True, f"{real} is {'empty' if 'exists' in place else 'absent and can be made'}")
+    if state in ("complete", "incomplete"):
+        known = "restore, complete and never started" if state == "complete" else "collection's own unfinished restore"
+        return finding(check, True, f"{real} holds this {known}")
+    if delta and check == "destination" and place.get("identifier") == backup["system_identifier"] and "has_postmaster.pid" not in place:
+        return finding(check, True, f"{real} holds the same cluster, stopped; only what differs is copied")
+    if delta and check != "destination":
+        return finding(check, True, f"{real} is not empty; only what differs is copied")
+    what = {
+        "started": "a restore of this collection that was started since", "other": "a complete restore of this collection for another target or backup",
+    }.get(state, f"something else ({', '.join(place['entries']) or 'not a directory'}{', system identifier ' + place['identifier'] if place.get('identifier') else ''})")
+    return finding(
+        check, False, f"{real} is not empty{where}: {what}", "Barman up to 3.14 deletes what is there without a word, and later ones refuse.",
+        "Give an empty or absent directory; playbooks/recover.yml sets the old one aside by itself.",
+    )
+
+
+def space_finding(places, restore_bytes):
+    """Whether the file systems of all places together have room; where there is one, that is exact."""
+    rooms = {place.get("filesystem") or place["real"]: place["free"] for place in places}
+    need, free = int(restore_bytes * SPARE), sum(rooms.values())
+    return finding(
+        "space", need <= free, f"{need} bytes are needed (with a tenth to spare), {free} are free in {', '.join(rooms)}",
+        "The disk would be full before the end.", "Make room, or restore to a larger file system.",
+    )
+
+
+def barman_arguments(target, timeline, options, version, segment_bytes):
+    """What 'barman recover' is told, between its name and the server's; the same words from Barman 3.4 to 3.20."""
+    words = ["--target-tli", timeline]
+    if target.type == "time":
+        words += ["--target-time", spell(target.utc if version >= SINCE["copies_all_wal_for_a_time"] else NEVER)]
+    elif target.type == "lsn":
+        # Replay stops at the first record at or after the LSN, and that can begin in the next segment, which Barman would not copy.
+        words += ["--target-lsn", format_lsn(parse_lsn(target.value) + segment_bytes)]
+    elif target.type in ("xid", "name"):
+        words += [f"--target-{target.type}", target.value]
+    elif target.type == "immediate":
+        words += ["--target-immediate"]
+    if target.exclusive:
+        words += ["--exclusive"]
+    if target.type != "latest":
+        words += ["--target-action", options["target_action"]]
+    words += ["--get-wal" if options["wal_delivery"] == "get" else "--no-get-wal"]
+    for name, path in options["tablespaces"].items():
+        words += ["--tablespace", f"{name}:{path}"]
+    for option, value in (("--remote-ssh-command", options["ssh"]), ("--jobs", options["jobs"]), ("--bwlimit", options["bandwidth_limit"])):
+        words += [option, value] if value is not None else []
+    if options["staging_path"]:
+        words += ["--staging-path" if version >= SINCE["staging_path"] else "--recovery-staging-path", options["staging_path"]]
+    return words + (["--delta-restore"] if options["delta"] else []) + list(options["extra_args"])
+
+
+def assemble(server, backup, why, target, timeline, wal, restore_bytes, findings):
+    """The plan as the contract has it."""
+    return dict(
+        server=server, backup_id=backup["backup_id"] if backup else None, why=why, target=target.shown, target_timeline=timeline,
+        wal=dict(required=wal["required"] if wal else None, missing=wal["missing"] if wal else []),
+        restore_bytes=restore_bytes, estimate_seconds=None, findings=findings, feasible=all(one["ok"] for one in findings),
+    )
+
+
+def complaint(plan):
+    """One message for all red findings."""
+    red = [one for one in plan["findings"] if not one["ok"]]
+    return "Nothing was changed. " + " ".join(f"{one['check']}: {one['found'].rstrip('.')}. {one['meaning']} {one['fix']}" for one in red)

@@ -1,0 +1,154 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One restore with Barman: read the catalogue and the destination, plan, act, look again."""
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, read_catalog, required_wal
+from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
+from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, running_restores
+from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
+from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
+
+
+def checked(params):
+    """The options, each one fit for Barman's command line; BarmanError for the first that is not."""
+    check_name(params["server"], "server")
+    if params["backup_id"] != "auto" and not BACKUP_ID.fullmatch(params["backup_id"]):
+        raise BarmanError(f"backup_id {params['backup_id'][:80]!r} is not a backup's id. Type it as barman_catalog_info shows it (20260915T020000), or leave it out.")
+    for option in ("jobs", "bandwidth_limit"):
+        if params[option] is not None and params[option] < 1:
+            raise BarmanError(f"{option} is {params[option]}, and must be 1 or more.")
+    destination = check_path(params["destination_directory"], "destination_directory")
+    if ":" in destination:
+        raise BarmanError(f"destination_directory {destination!r} holds ':', which Barman refuses.")
+    for word in params["extra_args"]:
+        if not re.fullmatch(r"[\x20-\x7e]+", word):
+            raise BarmanError(f"extra_args holds {word[:80]!r}, and a word for Barman is printable and not empty.")
+        if word.startswith(_plan.OWN_OPTIONS):
+            raise BarmanError(f"extra_args holds {word!r}, and that is said with an option of this module. Take it out of extra_args.")
+    return dict(
+        params,
+        destination_directory=destination,
+        staging_path=check_path(params["staging_path"], "staging_path") if params["staging_path"] else None,
+        tablespaces={check_name(name, "tablespace"): check_path(path, f"tablespace {name}") for name, path in params["tablespaces"].items()},
+        ssh=check_ssh(params["remote_ssh_command"]),
+        barman_address=check_name(params["barman_address"], "barman_address") if params["barman_address"] else None,
+    )
+
+
+class Restore:
+    """One request: read the state, plan, act."""
+
+    def __init__(self, params):
+        self.options = checked(params)
+        self.target = parse_target(params)
+        self.barman = Barman(params["barman_executable"], params["barman_config"])
+        self.destination = Destination(self.options["ssh"])
+        self.state = self.look = self.request = self.backup = self.places = None
+
+    def plan(self):
+        """Everything known beforehand, as the contract's plan."""
+        options, configuration = self.options, read_configuration(self.options["barman_config"])
+        active = configuration.server(options["server"]).active
+        server = read_catalog(configuration, [options["server"]], include_wal=True)[0]
+        backup, timeline, why = choose_backup(server, self.target, None if options["backup_id"] == "auto" else options["backup_id"])
+        wal = required_wal(server, backup, self.target, timeline) if backup else None
+        findings = _plan.catalogue_findings(server, active, backup, why, wal, self.barman.version)
+        if options["delta"] and not self.barman.can("delta_restore"):
+            findings.append(_plan.finding(
+                "delta", False, f"Barman {'.'.join(map(str, self.barman.version))}", "Delta restore works from Barman 3.17.", "Leave delta out."))
+        size = None
+        if backup:
+            size = (backup["size_bytes"] or 0) + wal["required"] * backup["wal_segment_bytes"]
+            self.segment_bytes, self.backup, self.timeline = backup["wal_segment_bytes"], backup, timeline
+            findings += self._destination_findings(size)
+        return _plan.assemble(options["server"], backup, why, self.target, timeline, wal, size, findings)
+
+    def _destination_findings(self, size):
+        options, backup = self.options, self.backup
+        places, unknown = _plan.tablespace_places(backup, options["tablespaces"])
+        findings = []
+        if unknown:
+            names = ", ".join(one["name"] for one in backup["tablespaces"]) or "none"
+            findings.append(_plan.finding(
+                "tablespaces", False, f"the backup has no tablespace {', '.join(unknown)}; it has: {names}", "Barman would end with an error.",
+                "Take the name out of tablespaces, or write it as it is."))
+        for name, path in places.items():
+            check_path(path, f"the backup's tablespace {name}, which can be mapped with tablespaces,")
+        try:
+            self.look = self.destination.look(backup["postgresql_version"] // 10000, [options["destination_directory"], *places.values()])
+        except BarmanError as error:
+            return findings + [_plan.finding(
+                "destination_reachable", False, str(error), "Barman would not reach it either.",
+                f"See that this works on the Barman host as its user: {options['ssh']} true")]
+        self.places = places
+        self.request = _plan.request(options["server"], backup, self.timeline, self.target, places, options)
+        self.state = _plan.condition(self.look["places"][0], self.request)
+        running = running_restores(self.look["places"][0]["real"])
+        findings += _plan.destination_findings(self.look, self.state, backup, dict(options, tablespace_names=list(places)), options["ssh"], running)
+        if self.state == "vacant":
+            findings.append(_plan.space_finding(self.look["places"], size))
+        return findings
+
+    def act(self):
+        """Restore; returns the contract's restore."""
+        begin = time.monotonic()
+        data, paths = self.look["places"][0], [place["real"] for place in self.look["places"]]
+        inodes = dict(zip(paths, self.destination.make(paths)))
+        if self.state == "incomplete" and (self.barman.can("refuses_full_destination") or data["marker"]["request"] != self.request):
+            self.destination.empty(inodes)
+        marker = dict(inodes=inodes, request=self.request, complete=False)
+        self.destination.write_marker(data["real"], marker)
+        words = _plan.barman_arguments(self.target, self.timeline, self.options, self.barman.version, self.segment_bytes)
+        try:
+            answer = self.barman.call("recover", *words, self.options["server"], self.backup["backup_id"], data["real"])
+            after = self._finish(data["real"])
+        except BarmanError as error:
+            raise BarmanError(
+                f"{error}. {data['real']} holds an incomplete restore, marked as such, which must not be started; the same task run again redoes it.", **error.details
+            ) from error
+        segments, size = self.destination.measure(paths)
+        self.destination.write_marker(data["real"], dict(marker, complete=True, inodes=dict(zip(paths, (place["inode"] for place in after["places"])))))
+        said = answer.data
+        return dict(
+            elapsed=round(time.monotonic() - begin, 3), bytes=size, wal_segments=segments,
+            settings_changed=[_setting(one) for one in said.get("changes", [])], settings_of_note=[_setting(one) for one in said.get("warnings", [])],
+            missing_files=[str(one) for one in said.get("missing_files", [])], warnings=answer.warning,
+        )
+
+    def _finish(self, real):
+        """Say where to stop, and see that what Barman left is the cluster that was asked for."""
+        major = self.backup["postgresql_version"] // 10000
+        look = self.destination.look(major, [place["real"] for place in self.look["places"]])
+        data = look["places"][0]
+        wrong = [text for text, ok in (
+            ("no backup_label", "has_backup_label" in data),
+            (f"PG_VERSION {data.get('version')!r} instead of {major}", data.get("version") == str(major)),
+            (f"system identifier {data.get('identifier')!r} instead of {self.backup['system_identifier']}",
+             not self.backup["system_identifier"] or data.get("identifier") == self.backup["system_identifier"]),
+        ) if not ok]
+        if wrong:
+            raise BarmanError(f"barman recover ended without an error, but left {', '.join(wrong)} in {real}")
+        settings = self.target.settings(self.timeline, self.options["target_action"])
+        if self.options["wal_delivery"] == "get" and self.options["barman_address"]:
+            user = read_configuration(self.options["barman_config"]).globals.get("barman_user") or "barman"
+            settings["restore_command"] = f"barman-wal-restore -P -U {user} {self.options['barman_address']} {self.options['server']} %f %p"
+        elif "has_recovery.signal" not in data:
+            # The WAL lies in pg_wal, where PostgreSQL looks when the command fails.
+            settings["restore_command"] = f"cp {real}/barman_wal/%f %p" if "has_barman_wal" in data else "/bin/false"
+            settings["recovery_end_command"] = ""
+        self.destination.finish(real, settings)
+        return look
+
+
+def _setting(entry):
+    """One of Barman's [file, line, setting, value]."""
+    name, line, setting, value = (list(entry) + [None] * 4)[:4]
+    return dict(file=os.path.basename(str(name)), line=line, setting=setting, value=value)

@@ -1,0 +1,268 @@
+#!/usr/bin/python
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: barman_restore
+version_added: 0.1.0
+short_description: A directory holds a backup of Barman, ready to recover to a target
+description:
+  - Chooses the backup and the timeline for a target, checks everything that can be checked beforehand, restores with
+    C(barman recover) and makes sure that PostgreSQL will stop at the target. PostgreSQL is not started.
+  - The module looks at the destination first, the way Barman will reach it. Barman up to 3.14 deletes what it finds there without a word, and
+    no Barman looks for a running PostgreSQL; this module refuses both.
+  - A marker beside the directory, C(<destination_directory>.pgrescue-restore.json), records system identifier, backup, target and whether the
+    restore is complete. The same request on a complete, never started restore changes nothing; an incomplete restore of this module is
+    redone; anything else is refused.
+  - The last lines of the destination's C(postgresql.auto.conf) say where to stop, with the timeline as a number. Targets that an
+    earlier restore left in the backup are emptied by them. Where Barman makes no archive recovery of it
+    (no target), C(recovery.signal) and a C(restore_command) are written, so that PostgreSQL ends on a timeline of its own.
+options:
+  server:
+    description:
+      - The name of the Barman server.
+    type: str
+    required: true
+  backup_id:
+    description:
+      - The id of the backup to restore, C(YYYYMMDDTHHMMSS), or V(auto) to have it chosen, the newest good one from which the target can be reached.
+      - Barman's words that move (C(latest), C(oldest)) are refused.
+    type: str
+    default: auto
+  destination_directory:
+    description:
+      - The directory that shall hold the data, an absolute path without spaces, quotes and other characters that Barman does not quote.
+      - It must be absent or empty, and is made if the directory above it exists. Symlinks are followed.
+    type: str
+    required: true
+  remote_ssh_command:
+    description:
+      - How Barman reaches the destination host as the owner of the data, for example V(ssh postgres@db1). Not given, it is this host.
+      - C(-o StrictHostKeyChecking=yes -o BatchMode=yes) is added where it is missing, because Barman's own check would switch the
+        checking of host keys off. A command that switches it off is refused.
+    type: str
+  target_action:
+    description:
+      - What PostgreSQL does at the target (C(recovery_target_action)). It means nothing with O(target_latest), after which PostgreSQL always promotes.
+    type: str
+    choices: [pause, promote, shutdown]
+    default: pause
+  tablespaces:
+    description:
+      - Other directories for tablespaces, from name to absolute path. The others go where they were.
+    type: dict
+    default: {}
+  jobs:
+    description:
+      - How many files are copied at a time. Not given, it is Barman's C(parallel_jobs).
+    type: int
+  bandwidth_limit:
+    description:
+      - The largest rate of the copy, in kilobytes per second. Not given, it is Barman's C(bandwidth_limit).
+    type: int
+  wal_delivery:
+    description:
+      - V(copy) copies the WAL that is needed with the backup. V(get) lets PostgreSQL fetch it while it replays (C(--get-wal) of Barman), which takes
+        C(barman-wal-restore) on the destination host and SSH from there to Barman.
+    type: str
+    choices: [copy, get]
+    default: copy
+  barman_address:
+    description:
+      - The name under which the destination host reaches Barman, for O(wal_delivery=get). Not given, Barman writes the
+        name that its own host gives itself.
+    type: str
+  delta:
+    description:
+      - Copy only what differs onto the data of the same, stopped cluster (C(--delta-restore), from Barman 3.17).
+        What was in O(destination_directory) is lost.
+    type: bool
+    default: false
+  staging_path:
+    description:
+      - A directory for unpacking compressed, encrypted or incremental backups (C(--staging-path), before Barman 3.15 C(--recovery-staging-path)).
+    type: str
+  extra_args:
+    description:
+      - Further words for C(barman recover), passed on as they are. Options that this module has itself are refused.
+    type: list
+    elements: str
+    default: []
+extends_documentation_fragment:
+  - pgrescue.barman.barman
+  - pgrescue.barman.target
+attributes:
+  check_mode:
+    description: Can run in C(check_mode). All checks are made and RV(plan) is returned; a plan that is not feasible fails in the same way.
+    support: full
+  diff_mode:
+    description: The content of a database has no readable difference; RV(plan) says what would be restored.
+    support: none
+  async:
+    description: Can be run with C(async), as a large restore should, so that a lost SSH connection does not end it.
+    support: full
+  platform:
+    description: Linux.
+    platforms: posix
+    support: full
+notes:
+  - A plan that is not feasible makes the task fail with RV(plan) in its result and nothing touched. A play that wants to go on with it says
+    C(failed_when) with RV(plan) not defined.
+author:
+  - pgrescue contributors (@pgrescue)
+seealso:
+  - module: pgrescue.barman.barman_catalog_info
+  - module: pgrescue.barman.pg_aside
+  - module: pgrescue.barman.pg_recovery
+"""
+
+EXAMPLES = r"""
+- name: Restore to a moment, into an empty directory of the database's host
+  pgrescue.barman.barman_restore:
+    server: main
+    target_time: "2026-09-15 14:30:00+02:00"
+    destination_directory: /var/lib/postgresql/17/main
+    remote_ssh_command: ssh postgres@db1
+  become: true
+  become_user: barman
+
+- name: Everything that is archived, from a backup of one's own choice, with other places for a tablespace
+  pgrescue.barman.barman_restore:
+    server: main
+    backup_id: 20260915T020000
+    target_latest: true
+    destination_directory: /srv/restored/data
+    tablespaces:
+      history: /srv/restored/history
+    remote_ssh_command: ssh postgres@db2
+  become: true
+  become_user: barman
+"""
+
+RETURN = r"""
+plan:
+  description: What the module would do or has done. It is there on failure too, unless an option could not be read at all.
+  returned: always, except for unreadable input
+  type: dict
+  contains:
+    server:
+      description: The Barman server.
+      type: str
+    backup_id:
+      description: The backup that was chosen, null if none leads to the target.
+      type: str
+    why:
+      description: Why that one, or why none.
+      type: str
+    target:
+      description: The target as it was understood, C(type), C(value) in PostgreSQL's spelling, and C(utc) for a time (ISO 8601).
+      type: dict
+    target_timeline:
+      description: The timeline on which replay ends.
+      type: int
+    wal:
+      description: The WAL segments between backup and target, C(required) (a number) and C(missing) (ranges).
+      type: dict
+    restore_bytes:
+      description: The bytes of backup and WAL, null if they are not known.
+      type: int
+    estimate_seconds:
+      description: How long it will take, null unless a rate was measured.
+      type: int
+    findings:
+      description: All checks, green and red, each with C(check), C(ok), C(found), and for a red one C(meaning) and C(fix).
+      type: list
+      elements: dict
+    feasible:
+      description: Whether no finding is red.
+      type: bool
+destination_directory:
+  description: The directory with all symlinks followed.
+  returned: success
+  type: str
+restore:
+  description: What the restore did, null if nothing had to be done, and in check mode.
+  returned: success
+  type: dict
+  contains:
+    elapsed:
+      description: Seconds.
+      type: float
+    bytes:
+      description: The bytes in the destination and its tablespaces after it.
+      type: int
+    wal_segments:
+      description: The number of WAL segments that were copied.
+      type: int
+    settings_changed:
+      description: Settings that Barman changed in the restored configuration files, with C(file), C(line), C(setting) and C(value).
+      type: list
+      elements: dict
+    settings_of_note:
+      description: Settings that Barman names as dangerous on another host or path, and leaves as they are.
+      type: list
+      elements: dict
+    missing_files:
+      description: Configuration files that the backup does not hold, because they lie outside the data directory.
+      type: list
+      elements: str
+    warnings:
+      description: Barman's warnings.
+      type: list
+      elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError
+from ansible_collections.pgrescue.barman.plugins.module_utils._restore import Restore
+from ansible_collections.pgrescue.barman.plugins.module_utils._target import TARGET_ARGUMENTS
+
+
+def run(module):
+    restore = Restore(module.params)
+    plan = restore.plan()
+    if not plan["feasible"]:
+        raise BarmanError(_plan.complaint(plan), plan=plan)
+    changed = restore.state != "complete"
+    result = dict(changed=changed, plan=plan, destination_directory=restore.look["places"][0]["real"], restore=None)
+    if changed and not module.check_mode:
+        try:
+            result["restore"] = restore.act()
+        except BarmanError as error:
+            raise BarmanError(str(error), **dict(error.details, plan=plan)) from error
+    return result
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            BARMAN_ARGUMENTS,
+            **TARGET_ARGUMENTS,
+            server=dict(type="str", required=True),
+            backup_id=dict(type="str", default="auto"),
+            destination_directory=dict(type="str", required=True),
+            remote_ssh_command=dict(type="str"),
+            target_action=dict(type="str", choices=["pause", "promote", "shutdown"], default="pause"),
+            tablespaces=dict(type="dict", default={}),
+            jobs=dict(type="int"),
+            bandwidth_limit=dict(type="int"),
+            wal_delivery=dict(type="str", choices=["copy", "get"], default="copy"),
+            barman_address=dict(type="str"),
+            delta=dict(type="bool", default=False),
+            staging_path=dict(type="str"),
+            extra_args=dict(type="list", elements="str", default=[]),
+        ),
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except BarmanError as error:
+        module.fail_json(msg=str(error), **error.details)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+#!/usr/bin/python
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_aside
+version_added: 0.1.0
+short_description: Sets a stopped PostgreSQL cluster aside by rename, and brings it back
+description:
+  - Makes room for a restore without deleting anything. The data directory, a C(pg_wal) that lies elsewhere and the tablespaces
+    are renamed on their own file systems to C(<path>.aside-<stamp>); of a symlink, the target is renamed, not the link.
+  - Empty directories of the same owner take the place of data directory and tablespaces, so that Barman can write there.
+  - The set-aside data directory holds C(.pgrescue-aside.json), which names everything that belongs to it. A run that was cut off
+    anywhere is finished by running it again; at every instant exactly one intact cluster exists.
+options:
+  state:
+    description:
+      - V(aside) sets the cluster aside. An absent or empty data directory is noted as such, so that V(back) knows what was found.
+      - V(back) puts it back as it was. What a restore of this collection left in its place (the marker
+        C(<data directory>.pgrescue-restore.json) with the directory's inode proves it) is removed, unless it was ever promoted; then it is
+        renamed to C(<path>.failed-<stamp>). Anything else in the place is refused.
+    type: str
+    choices: [aside, back]
+    required: true
+  stamp:
+    description:
+      - The instant that names what is set aside, UTC, C(YYYYMMDDTHHMMSSZ).
+    type: str
+    required: true
+  server:
+    description:
+      - The name of the Barman server, noted in the identity file.
+    type: str
+  tablespaces:
+    description:
+      - Further directories that a restore will fill, from tablespace name to path. The cluster's own are found without it.
+    type: dict
+    default: {}
+  was_running:
+    description:
+      - Whether PostgreSQL ran before it was stopped for this, noted in the identity file and returned with V(back).
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - pgrescue.barman.postgresql
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and says what would be renamed, after the same checks.
+    support: full
+  diff_mode:
+    description: Shows the paths before and after.
+    support: full
+  async:
+    description: Can be run with C(async).
+    support: full
+  platform:
+    description: Linux.
+    platforms: posix
+    support: full
+notes:
+  - Refused are a running PostgreSQL, a mount point, and a directory whose parent this user must not write in, before anything is renamed.
+  - A directory in place of a C(pg_wal) that lay elsewhere is not made, Barman restores WAL below the data directory.
+author:
+  - pgrescue contributors (@pgrescue)
+seealso:
+  - module: pgrescue.barman.pg_cluster_info
+  - module: pgrescue.barman.barman_restore
+"""
+
+EXAMPLES = r"""
+- name: Set the old cluster aside
+  pgrescue.barman.pg_aside:
+    state: aside
+    stamp: 20260915T123000Z
+    server: main
+    data_directory: /var/lib/postgresql/17/main
+    was_running: true
+  become: true
+  become_user: postgres
+
+- name: Bring it back
+  pgrescue.barman.pg_aside:
+    state: back
+    stamp: 20260915T123000Z
+    data_directory: /var/lib/postgresql/17/main
+  become: true
+  become_user: postgres
+"""
+
+RETURN = r"""
+stamp:
+  description: The stamp.
+  returned: success
+  type: str
+paths:
+  description: Everything that belongs to the cluster.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: V(data), V(wal) or V(tablespace).
+      type: str
+    name:
+      description: The tablespace's name as far as O(tablespaces) gives it, else null.
+      type: str
+    path:
+      description: The place.
+      type: str
+    aside:
+      description: The place while it is set aside.
+      type: str
+empty:
+  description: Whether there was nothing to set aside, the data directory being absent or empty.
+  returned: success
+  type: bool
+was_running:
+  description: What O(was_running) was when the cluster was set aside.
+  returned: success
+  type: bool
+system_identifier:
+  description: The identity of the cluster that was set aside, null if it could not be read.
+  returned: success
+  type: str
+kept:
+  description: Restored data that was not removed, because it had been promoted, or because it could not be removed.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.pgrescue.barman.plugins.module_utils import _postgres
+from ansible_collections.pgrescue.barman.plugins.module_utils._aside import Aside
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import check_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import POSTGRESQL_ARGUMENTS, PostgresError, check_path
+
+
+def paths_diff(pairs):
+    """Ansible's diff of a list of (before, after) paths."""
+    return dict(before="".join(f"{before}\n" for before, _after in pairs), after="".join(f"{after}\n" for _before, after in pairs))
+
+
+def set_aside(cluster, params, check_mode):
+    journal = cluster.plan(params["server"], params["tablespaces"], params["was_running"])
+    pending = cluster.pending(journal)
+    if not check_mode:
+        cluster.away(journal)
+    pairs = [(one["path"], one["aside"]) for one in pending]
+    return dict(changed=bool(pending), diff=paths_diff(pairs), journal=journal, kept=[])
+
+
+def bring_back(cluster, check_mode):
+    steps = cluster.way_back()
+    journal = cluster.journal or cluster.returned or {}
+    kept = [step["out"] for step in steps if step["out"] and ".failed-" in step["out"]]
+    if steps and not check_mode:
+        kept = cluster.back(steps)
+    pairs = [(step["path"], step["out"] or "") for step in steps if step["out"]] + [(step["aside"], step["path"]) for step in steps if step["aside"]]
+    return dict(changed=bool(steps), diff=paths_diff(pairs), journal=journal, kept=kept)
+
+
+def run(module):
+    params = module.params
+    if not re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", params["stamp"]):
+        raise PostgresError(f"stamp {params['stamp']!r} is not an instant. Type it as YYYYMMDDTHHMMSSZ in UTC, for example 20260915T123000Z.")
+    if params["server"]:
+        check_name(params["server"], "server")
+    params["tablespaces"] = {check_name(name, "tablespace"): check_path(path, f"tablespace {name}") for name, path in params["tablespaces"].items()}
+    place = _postgres.layout(params["data_directory"], params["version"], params["cluster"])
+    cluster = Aside(place["data_directory"], params["stamp"])
+    result = set_aside(cluster, params, module.check_mode) if params["state"] == "aside" else bring_back(cluster, module.check_mode)
+    journal = result.pop("journal")
+    return dict(
+        result,
+        stamp=params["stamp"],
+        paths=journal.get("paths", []),
+        empty=journal.get("empty", False),
+        was_running=journal.get("was_running", False),
+        system_identifier=journal.get("system_identifier"),
+    )
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            POSTGRESQL_ARGUMENTS,
+            state=dict(type="str", choices=["aside", "back"], required=True),
+            stamp=dict(type="str", required=True),
+            server=dict(type="str"),
+            tablespaces=dict(type="dict", default={}),
+            was_running=dict(type="bool", default=False),
+        ),
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except OSError as error:
+        module.fail_json(msg=f"A rename or another file operation failed: {error}. Nothing was deleted; run the same again.")
+    except PostgresError as error:
+        module.fail_json(msg=str(error), **error.details)
+
+
+if __name__ == "__main__":
+    main()
