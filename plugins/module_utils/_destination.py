@@ -197,6 +197,6 @@ class Destination:
         if done.returncode:
             raise BarmanError(
                 f"{where} did not do what was asked (exit code {done.returncode}): {' '.join(done.stderr.split())[:600] or 'it gave no reason'}",
-                cmd=self.ssh or "sh", rc=done.returncode, stderr=done.stderr, unreachable=bool(self.ssh) and done.returncode == 255,
+                cmd=self.ssh or "sh", rc=done.returncode, stderr=done.stderr,
             )
         return done.stdout
