@@ -34,12 +34,12 @@ options:
   login_unix_socket:
     description:
       - The directory of PostgreSQL's socket.
-      - Not given, it is the first of C(unix_socket_directories) in the cluster's configuration.
+      - Not given, it is that of the running server, as its C(postmaster.pid) tells.
     type: str
   login_port:
     description:
       - The port of PostgreSQL, which names its socket too.
-      - Not given, it is C(port) in the cluster's configuration.
+      - Not given, it is that of the running server, as its C(postmaster.pid) tells.
     type: int
   login_user:
     description:

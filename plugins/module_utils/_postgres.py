@@ -139,7 +139,7 @@ def run(binary, *arguments, timeout=60):
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PostgresError(f"{' '.join(cmd)} cannot be run: {error}", cmd=cmd) from error
     if done.returncode:
-        raise PostgresError(f"{' '.join(cmd)} failed: {done.stderr.strip()[:600]}", cmd=cmd, rc=done.returncode, stderr=done.stderr)
+        raise PostgresError(f"{' '.join(cmd)} failed: {done.stderr.strip()[:600]}", cmd=cmd, rc=done.returncode, stderr=done.stderr, stdout=done.stdout)
     return done.stdout
 
 
