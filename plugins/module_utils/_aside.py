@@ -192,7 +192,7 @@ class Aside:
         return steps
 
     def _leftovers(self):
-        if self.returned:
+        if self.returned or os.path.exists(os.path.join(self.real, JOURNAL + ".tmp")):
             return [dict(kind="data", name=None, path=self.real, aside=None, out=None)]
         if not os.path.exists(os.path.join(self.real, "PG_VERSION")):
             raise PostgresError(
@@ -227,7 +227,7 @@ class Aside:
         for one in paths:
             shutil.rmtree(f"{one['path']}.removing-{self.stamp}", ignore_errors=True)
         kept = [f"{one['path']}.{suffix}-{self.stamp}" for one in paths for suffix in ("failed", "removing")]
-        for journal in (os.path.join(self.real, JOURNAL), os.path.join(self.aside, JOURNAL)):
+        for journal in (os.path.join(self.real, JOURNAL + ".tmp"), os.path.join(self.real, JOURNAL), os.path.join(self.aside, JOURNAL)):
             if os.path.exists(journal):
                 os.unlink(journal)
         if os.path.isdir(self.aside):

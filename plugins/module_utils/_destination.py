@@ -34,7 +34,7 @@ for path in "$@"; do
   real=$(readlink -f "$path" 2>/dev/null || printf %s "$path"); say real "$real"
   parent=$(dirname "$real"); [ -d "$parent" ] && say parent yes
   [ -w "$parent" ] && [ -x "$parent" ] && say parent_writable yes
-  say free "$(df -Pk "$real" "$parent" 2>/dev/null | awk 'NR > 1 {print $4 * 1024; exit}')"
+  say free "$(df -Pk "$real" "$parent" 2>/dev/null | awk 'NR > 1 {printf "%.0f", $4 * 1024; exit}')"
   say filesystem "$(df -P "$real" "$parent" 2>/dev/null | awk 'NR > 1 {print $6; exit}')"
   if [ -d "$real" ]; then
     say exists yes; say inode "$(stat -c %d:%i "$real")"; say owner "$(stat -c %U "$real")"
@@ -87,7 +87,7 @@ wal=0; for directory in "$1/barman_wal" "$1/pg_wal"; do
   [ -d "$directory" ] && wal=$((wal + $(find "$directory/" -maxdepth 1 -type f -name '????????????????????????' | wc -l)))
 done
 echo "$wal"
-du -skc "$@" | awk 'END {print $1 * 1024}'
+du -skc "$@" | awk 'END {printf "%.0f\n", $1 * 1024}'
 """
 
 
@@ -99,7 +99,7 @@ def check_ssh(command):
     if not command or not command.strip():
         return None
     try:
-        words = shlex.split(command)
+        words = shlex.split(command) if command.isprintable() else [""]
     except ValueError as error:
         raise BarmanError(f"remote_ssh_command {command!r} cannot be read: {error}. Type it as 'ssh postgres@host'.") from error
     if not all(WORD.fullmatch(word) for word in words) or os.path.basename(words[0]) != "ssh" or len(words) < 2:

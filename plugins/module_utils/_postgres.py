@@ -48,10 +48,10 @@ def check_path(value, what):
             f"{what} {text[:200]!r} cannot be used: it must be an absolute path of letters, digits and _ . / @ + = , - without '..' and without "
             f"a part that begins with '-', because Barman writes it unquoted into commands. Type such a path, or a symlink to it."
         )
-    tidy = os.path.normpath(text)
+    tidy = "/" + os.path.normpath(text).lstrip("/")
     if tidy == "/":
         raise PostgresError(f"{what} cannot be the root directory. Type the path of a directory of its own.")
-    return "/" + tidy.lstrip("/")
+    return tidy
 
 
 def read_settings(path, depth=0):

@@ -34,7 +34,8 @@ MOMENT = re.compile(
 )
 LSN = re.compile(r"(?P<high>[0-9A-Fa-f]{1,8})/(?P<low>[0-9A-Fa-f]{1,8})")
 RESTORE_POINT = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,62}")
-FORM = "Type date, time and offset from UTC, as PostgreSQL prints them: '2026-09-15 14:30:00+02:00' or '2026-09-15T12:30:00Z'"
+EXAMPLE = "2026-09-15 14:30:00+02:00"
+FORM = f"Type date, time and offset from UTC, as PostgreSQL prints them: '{EXAMPLE}' or '2026-09-15T12:30:00Z'"
 # The largest offset that PostgreSQL takes is 15:59:59 (MAX_TZDISP_HOUR in src/include/datatype/timestamp.h).
 LARGEST_ZONE_HOUR = 15
 FIRST_NORMAL_XID = 3
@@ -161,11 +162,12 @@ def _complaint(text):
     if re.match(r"[0-9]{1,2}[/.-][0-9]{1,2}[/.-][0-9]{2,4}", text) or re.match(r"[0-9]{4}[/.][0-9]", text):
         return f"is not written year-month-day, and month and day could be taken for each other. {FORM}."
     zone = re.search(r"(?<=[0-9])[ ]?([A-Za-z][A-Za-z_/+-]*[0-9]*)$", text)
-    if zone and re.match(r"[0-9]{4}-", text) and zone[1] not in ("T", "z", "t"):
+    if zone and re.match(r"[0-9]{4}-", text) and zone[1] not in ("T", "Z", "z", "t"):
         stem = text[:zone.start()].rstrip()
+        form = f"'{stem}+02:00' for two hours ahead of UTC, '{stem}Z' for UTC itself" if MOMENT.fullmatch(stem + "Z") else f"'{EXAMPLE}'"
         return (
             f"ends in {zone[1]!r}; names and abbreviations of time zones are ambiguous (CST is used on three continents, and an hour comes twice "
-            f"when summer time ends). Type the offset from UTC that held then: '{stem}+02:00' for two hours ahead of UTC, '{stem}Z' for UTC itself."
+            f"when summer time ends). Type the offset from UTC that held then: {form}."
         )
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?", text):
         return (

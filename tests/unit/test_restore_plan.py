@@ -1,0 +1,266 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a restore: what is green, what is red, and what Barman is told on each version."""
+from __future__ import annotations
+
+import shutil
+import subprocess
+from datetime import datetime, timezone
+
+import pytest
+
+from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
+from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, parse_look, running_restores
+from ansible_collections.pgrescue.barman.plugins.module_utils._restore import checked
+from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
+
+NOW = datetime(2026, 11, 23, 4, 0, tzinfo=timezone.utc)
+BACKUP = dict(backup_id="20261123T033928", system_identifier="7711", postgresql_version=170006, size_bytes=1000, wal_segment_bytes=16777216,
+              tablespaces=[dict(name="history", location="/srv/history")])
+OPTIONS = dict(
+    server="main", backup_id="auto", destination_directory="/pg/new", remote_ssh_command="ssh postgres@db", target_action="pause", tablespaces={}, jobs=None,
+    bandwidth_limit=None, wal_delivery="copy", barman_address=None, delta=False, staging_path=None, extra_args=[],
+)
+SSH = "ssh postgres@db -o StrictHostKeyChecking=yes -o BatchMode=yes"
+
+
+def target(**given):
+    return parse_target({f"target_{kind}": value for kind, value in given.items()}, NOW)
+
+
+def words(version, wanted, **changes):
+    return [str(word) for word in _plan.barman_arguments(wanted, 1, dict(OPTIONS, ssh=SSH, **changes), version, 16777216)]
+
+
+@pytest.mark.parametrize("version, given, expected", [
+    ((3, 13, 3), dict(time="2026-11-23 03:30:00.25+02"), ["--target-time", "2026-11-23 01:30:00.250000+00:00", "--target-action", "pause"]),
+    ((3, 4, 0), dict(time="2026-11-23 03:30:00.25+02"), ["--target-time", "2100-01-01 00:00:00.000000+00:00", "--target-action", "pause"]),
+    ((3, 13, 3), dict(lsn="0/4000158"), ["--target-lsn", "0/5000158", "--target-action", "pause"]),
+    ((3, 20, 1), dict(xid="741", exclusive=True), ["--target-xid", "741", "--exclusive", "--target-action", "pause"]),
+    ((3, 4, 0), dict(name="before_upgrade"), ["--target-name", "before_upgrade", "--target-action", "pause"]),
+    ((3, 4, 0), dict(immediate=True), ["--target-immediate", "--target-action", "pause"]),
+    ((3, 4, 0), dict(latest=True), []),
+])
+def test_words_for_barman(version, given, expected):
+    assert words(version, target(**given)) == ["--target-tli", "1", *expected, "--no-get-wal", "--remote-ssh-command", SSH]
+
+
+def test_all_other_words():
+    found = words((3, 17, 0), target(latest=True), tablespaces={"history": "/srv/h"}, jobs=4, bandwidth_limit=1000, staging_path="/srv/stage", delta=True,
+                  wal_delivery="get", extra_args=["--network-compression"])
+    assert found == ["--target-tli", "1", "--get-wal", "--tablespace", "history:/srv/h", "--remote-ssh-command", SSH, "--jobs", "4", "--bwlimit", "1000",
+                     "--staging-path", "/srv/stage", "--delta-restore", "--network-compression"]
+    assert "--recovery-staging-path" in words((3, 13, 3), target(latest=True), staging_path="/srv/stage")
+
+
+@pytest.mark.parametrize("given, expected", [
+    (None, None), ("", None), ("ssh postgres@db", SSH), ("ssh -p 2222 postgres@db", "ssh -p 2222 postgres@db -o StrictHostKeyChecking=yes -o BatchMode=yes"),
+    ("ssh -o StrictHostKeyChecking=yes postgres@db", "ssh -o StrictHostKeyChecking=yes postgres@db -o BatchMode=yes"),
+    ("/usr/bin/ssh -oBatchMode=yes -oStrictHostKeyChecking=yes db", "/usr/bin/ssh -oBatchMode=yes -oStrictHostKeyChecking=yes db"),
+])
+def test_ssh_checks_host_keys(given, expected):
+    assert check_ssh(given) == expected
+
+
+@pytest.mark.parametrize("command", [
+    "ssh -o StrictHostKeyChecking=no postgres@db", "ssh -oStrictHostKeyChecking=accept-new db", "ssh -o 'StrictHostKeyChecking no' db", "ssh", "rsh db", "ssh db; id",
+    "ssh $(id)", "ssh 'a b'", "ssh \"db", "ssh db\nid", "sudo ssh db",
+])
+def test_ssh_refused(command):
+    with pytest.raises(BarmanError, match="remote_ssh_command"):
+        check_ssh(command)
+
+
+@pytest.mark.parametrize("option, value", [
+    ("server", "a b"), ("server", "-x"), ("server", "a\nb"), ("server", "a'b"), ("backup_id", "latest"), ("backup_id", "20261123T033928; id"), ("jobs", 0),
+    ("bandwidth_limit", -1), ("destination_directory", "/srv/my data"), ("destination_directory", "data"), ("destination_directory", "/a:b"),
+    ("destination_directory", "/a\nb"), ("destination_directory", "/srv/'x'"), ("destination_directory", "-rf"), ("tablespaces", {"history": "/a b"}),
+    ("tablespaces", {"-x": "/srv/a"}), ("staging_path", "stage"), ("extra_args", ["--target-time=now"]), ("extra_args", ["--remote-ssh-command"]),
+    ("extra_args", ["a\nb"]), ("extra_args", [""]), ("barman_address", "a b"),
+])
+def test_options_that_must_not_reach_barman(option, value):
+    with pytest.raises(BarmanError) as refusal:
+        checked(dict(OPTIONS, **{option: value}))
+    assert "\n" not in str(refusal.value)
+
+
+def test_options_that_may():
+    assert checked(dict(OPTIONS, tablespaces={"history": "/srv/h/"}, destination_directory="/pg//new/"))["destination_directory"] == "/pg/new"
+
+
+def place(**known):
+    found = dict(path="/pg/new", real="/pg/new", entries=[], free=10**9, marker=None, filesystem="/", parent="yes", parent_writable="yes")
+    return dict(found, **known)
+
+
+def full(**known):
+    return place(exists="yes", writable="yes", inode="1:2", entries=["PG_VERSION", "base"], version="17", identifier="7711", owner="postgres", **known)
+
+
+def marked(complete=True, inode="1:2", wanted="the request"):
+    return dict(complete=complete, inodes={"/pg/new": inode}, request=wanted)
+
+
+@pytest.mark.parametrize("found, state", [
+    (place(), "vacant"),
+    (place(exists="yes", inode="1:2", writable="yes"), "vacant"),
+    (place(exists="yes", inode="1:2", writable="yes", marker=marked(complete=False)), "vacant"),
+    (place(other="yes"), "foreign"),
+    (full(), "foreign"),
+    (full(marker=marked(inode="1:3")), "foreign"),
+    (full(marker=marked(complete=False)), "incomplete"),
+    (full(marker=marked(), has_backup_label="yes"), "complete"),
+    (full(marker=marked(wanted="another"), has_backup_label="yes"), "other"),
+    (full(marker=marked()), "other"),
+    (dict(full(marker=marked(), has_backup_label="yes"), **{"has_postmaster.opts": "yes"}), "started"),
+    (dict(full(marker=marked(complete=False)), **{"has_postmaster.pid": "yes"}), "started"),
+])
+def test_condition_of_a_destination(found, state):
+    assert _plan.condition(found, "the request") == state
+
+
+def red(data, state=None, host=None, running=(), delta=False, tablespace=None):
+    look = dict(host=dict(dict(user="postgres", name="db", machine="x86_64", binaries="/usr/lib/postgresql/17/bin", rsync="yes"), **(host or {})),
+                places=[data, tablespace or place(real="/srv/history")])
+    state = state or _plan.condition(data, "the request")
+    findings = _plan.destination_findings(look, state, BACKUP, dict(OPTIONS, delta=delta, tablespace_names=["history"]), "ssh postgres@db", list(running))
+    assert all(one["meaning"] and one["fix"] for one in findings if not one["ok"])
+    return {one["check"]: one["found"] for one in findings if not one["ok"]}
+
+
+def test_green_destination():
+    assert red(place()) == {}
+    assert red(full(marker=marked(complete=False))) == {}
+
+
+def test_red_destinations():
+    assert list(red(full())) == ["destination"]
+    assert "PG_VERSION, base, system identifier 7711" in red(full())["destination"]
+    assert "started since" in red(full(marker=marked()), "started")["destination"]
+    assert "another target or backup" in red(full(marker=marked()), "other")["destination"]
+    assert "neither does the directory above" in red({key: value for key, value in place().items() if key != "parent"})["destination"]
+    assert "must not write" in red({key: value for key, value in place().items() if key != "parent_writable"})["destination"]
+    assert "belongs to root" in red(place(exists="yes", owner="root"))["destination"]
+
+
+def test_running_postgresql():
+    found = red(dict(full(pid="4711", living="yes"), **{"has_postmaster.pid": "yes"}))
+    assert "process 4711, which runs" in found["running"] and "destination" in found
+
+
+def test_other_major():
+    assert list(red(dict(full(), version="16"))) == ["major_of_destination", "destination"]
+    assert red(place(), host=dict(binaries=None))["postgresql_major"] == "PostgreSQL 17: not installed"
+
+
+def test_other_reds():
+    assert "processes 42, 43" in red(place(), running=[42, 43])["restore_running"]
+    assert "tablespace history" in red(place(), tablespace=full(real="/srv/history"))
+    assert list(red(place(), host=dict(rsync=None))) == ["rsync"]
+
+
+def test_delta_takes_the_same_cluster_only():
+    assert red(full(), delta=True, tablespace=full(real="/srv/history")) == {}
+    assert list(red(dict(full(), identifier="9"), delta=True)) == ["destination"]
+    assert "running" in red(dict(full(pid="1"), **{"has_postmaster.pid": "yes"}), delta=True)
+
+
+def test_space():
+    assert _plan.space_finding([place(free=1100), place(free=1100)], 1000)["ok"]
+    assert not _plan.space_finding([place(free=1099), place(free=1099)], 1000)["ok"]
+    assert _plan.space_finding([place(free=600), place(free=600, filesystem="/srv")], 1000)["ok"]
+
+
+def test_catalogue_findings():
+    server = dict(name="main", problem=None)
+    wal = dict(required=3, missing=[dict(first="A", last="B")])
+    assert [one["check"] for one in _plan.catalogue_findings(server, True, None, "it is before the end", None, (3, 13, 3)) if not one["ok"]] == ["target"]
+    assert [one["check"] for one in _plan.catalogue_findings(server, False, BACKUP, "why", wal, (3, 13, 3)) if not one["ok"]] == ["server_active", "wal"]
+    assert [one["check"] for one in _plan.catalogue_findings(server, False, BACKUP, "why", dict(wal, missing=[]), (3, 17, 0)) if not one["ok"]] == []
+
+
+def test_plan_and_complaint():
+    findings = [_plan.finding("target", True, "fine"), _plan.finding("wal", False, "a hole.", "It would end.", "Do this."), _plan.finding("space", False, "full", "No.", "Make room.")]
+    plan = _plan.assemble("main", BACKUP, "why", target(time="2026-11-23 03:30:00Z"), 2, dict(required=3, missing=[]), 5, findings)
+    assert not plan["feasible"]
+    assert (plan["target"]["utc"], plan["target_timeline"], plan["wal"]) == ("2026-11-23T03:30:00+00:00", 2, dict(required=3, missing=[]))
+    assert _plan.complaint(plan) == "Nothing was changed. wal: a hole. It would end. Do this. space: full. No. Make room."
+
+
+def test_tablespaces():
+    assert _plan.tablespace_places(BACKUP, {"history": "/srv/h", "nope": "/x"}) == ({"history": "/srv/h"}, ["nope"])
+    assert _plan.tablespace_places(BACKUP, {}) == ({"history": "/srv/history"}, [])
+
+
+@pytest.fixture
+def here(tmp_path):
+    return Destination(), tmp_path
+
+
+def test_look_at_this_host(here):
+    destination, directory = here
+    full_one = directory / "full"
+    (full_one / "global").mkdir(parents=True)
+    (full_one / "PG_VERSION").write_text("17\n")
+    (full_one / "global" / "pg_control").write_bytes((7711).to_bytes(8, "little") + b"\0" * 100)
+    (directory / "link").symlink_to(full_one)
+    look = destination.look(17, [str(directory / "link"), str(directory / "absent"), str(directory / "no" / "parent")])
+    first, second, third = look["places"]
+    assert (first["real"], first["version"], first["identifier"], first["entries"]) == (str(full_one), "17", "7711", ["PG_VERSION", "global"])
+    assert "exists" not in second and second["parent"] == "yes" and second["free"] > 0
+    assert "parent" not in third
+    assert look["host"]["user"]
+
+
+def test_marker_and_emptying(here):
+    destination, directory = here
+    path = str(directory / "new")
+    inodes = dict(zip([path], destination.make([path])))
+    destination.write_marker(path, dict(complete=False, inodes=inodes, request="r|s"))
+    (directory / "new" / "base").mkdir()
+    (directory / "new" / "base" / "1").write_text("x")
+    assert destination.look(17, [path])["places"][0]["marker"] == dict(complete=False, inodes=inodes, request="r|s")
+    with pytest.raises(BarmanError):
+        destination.empty({path: "1:1"})
+    destination.empty(inodes)
+    assert list((directory / "new").iterdir()) == []
+    (directory / "new" / "postmaster.pid").write_text("1\n")
+    with pytest.raises(BarmanError):
+        destination.empty(inodes)
+
+
+def test_finish_appends_and_measures(here):
+    destination, directory = here
+    (directory / "barman_wal").mkdir()
+    (directory / "barman_wal" / ("0" * 24)).write_text("x")
+    (directory / "postgresql.auto.conf").write_text("work_mem = '1MB'\n")
+    destination.finish(str(directory), dict(recovery_target_lsn="0/3000028"))
+    lines = (directory / "postgresql.auto.conf").read_text().splitlines()
+    assert lines[0] == "work_mem = '1MB'" and lines[-1] == "recovery_target_lsn = '0/3000028'"
+    assert (directory / "recovery.signal").exists()
+    assert destination.measure([str(directory)])[0] == 1
+
+
+def test_look_survives_odd_answers():
+    look = parse_look("host|user|postgres\n0|real|/a|b\n0|marker|{not json\n0|free|\n", ["/a"])
+    assert look["places"][0] == dict(path="/a", real="/a|b", marker=None, free=0, entries=[])
+
+
+def test_running_restore_is_seen(tmp_path):
+    (tmp_path / "42").mkdir()
+    (tmp_path / "42" / "cmdline").write_bytes(b"/usr/bin/python3\0/usr/bin/barman\0-f\0json\0recover\0main\0X\0/pg/new\0")
+    (tmp_path / "43").mkdir()
+    (tmp_path / "43" / "cmdline").write_bytes(b"vi\0/pg/new\0")
+    (tmp_path / "self").mkdir()
+    assert running_restores("/pg/new", str(tmp_path)) == [42]
+    assert running_restores("/pg/other", str(tmp_path)) == []
+
+
+@pytest.mark.skipif(not shutil.which("dash"), reason="dash, Debian's sh, is not here")
+def test_scripts_are_posix():
+    from ansible_collections.pgrescue.barman.plugins.module_utils import _destination
+
+    for name in ("LOOK", "MAKE", "EMPTY", "WRITE", "FINISH", "MEASURE"):
+        assert subprocess.run(["dash", "-n", "-c", getattr(_destination, name)], check=False).returncode == 0
