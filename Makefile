@@ -32,14 +32,14 @@ help: ## Show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
 lab: setup ## Boot two hosts, barman-copia and bd-principal (LAB, SUITE, LAB_HOSTS)
-	ansible-playbook molecule/default/create.yml
+	ansible-playbook -i localhost, molecule/default/create.yml
 	@echo "The lab is up. Its inventory: .lab/$(LAB)/inventory.yml"
 
 demo: lab ## The story: backup, disaster, recovery, proof (SCALE of TPC-H, 0.1; ends with the lab running)
 	.venv/bin/python demo/story.py
 
 clean: setup ## Remove the lab
-	ansible-playbook molecule/default/destroy.yml
+	ansible-playbook -i localhost, molecule/default/destroy.yml
 
 test: lint sanity unit molecule ## Run every test
 
