@@ -15,8 +15,15 @@ from itertools import accumulate
 
 from ._wal import HISTORY, SEGMENT, system_identifier
 
+XLOGDB_LINE = re.compile(r"^([0-9A-F]{24})[ \t]+(\d+)[ \t]+(\d+(?:\.\d+)?)(?:[ \t]+(\w+).*)?$", re.MULTILINE)
 DUPLICATE = re.compile(r"([0-9A-F]{24})\.[0-9]{8}T[0-9]{6}Z\.duplicate")
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
+
+
+NOT_ARCHIVED = "never archived, or deleted"
+GONE = "listed in xlog.db, but the file is gone"
+CUT = "its file has another size than xlog.db says: cut off or overwritten"
+UNLISTED = "on the disk, but not in xlog.db: type barman rebuild-xlogdb"
 
 
 class Archive:
@@ -24,12 +31,24 @@ class Archive:
 
     def __init__(self, wals_directory=None, listed=None, on_disk=None, histories=(), duplicates=()):
         self.wals_directory = wals_directory
-        self.listed = listed or {}                # name -> (bytes, file time)
+        self.listed = listed or {}                # name -> (bytes, file time, compression or None)
         self.names = sorted(self.listed)
-        self.on_disk = set(self.listed) if on_disk is None else on_disk
         self.histories = sorted(histories)        # names of *.history files
         self.duplicates = duplicates              # pairs name, system identifier or None
+        self.faults = {}                          # reason -> names that cannot be restored for it
+        self.available = self.names if on_disk is None else self._compare(on_disk)
         self._sums = [0] + list(accumulate(self.listed[name][0] for name in self.names))
+
+    def _compare(self, on_disk):
+        """The names that can be restored; on_disk: name -> bytes. PostgreSQL refuses a segment of another size."""
+        available, faults = [], {GONE: [], CUT: [], UNLISTED: [name for name in on_disk if name not in self.listed]}
+        for name in self.names:
+            size, _time, compression = self.listed[name]
+            found = on_disk.get(name)
+            fault = GONE if found is None else CUT if found != size and compression is None else None
+            (faults[fault] if fault else available).append(name)
+        self.faults = {reason: names for reason, names in faults.items() if names}
+        return available
 
     def path(self, name):
         """Where Barman keeps a segment or a history file."""
@@ -72,32 +91,26 @@ def _read_xlogdb(server, wals):
     for path in (os.path.join(server.directory("xlogdb_directory"), f"{server.name}-xlog.db"), os.path.join(wals, "xlog.db")):
         try:
             with open(path, encoding="utf-8", errors="replace") as source:
-                return dict(_xlogdb_lines(source))
+                return {
+                    name: (int(size), float(time), None if compression in ("", "None") else compression)
+                    for name, size, time, compression in XLOGDB_LINE.findall(source.read())
+                }
         except FileNotFoundError:
             continue
     return None
 
 
-def _xlogdb_lines(source):
-    for line in source:
-        fields = line.split()
-        if len(fields) >= 3 and len(fields[0]) == 24 and SEGMENT.fullmatch(fields[0]):
-            try:
-                yield fields[0], (int(fields[1]), float(fields[2]))
-            except ValueError:
-                continue
-
-
 def _scan(wals):
-    """Names of the segments and of the history files on the disk."""
-    segments, histories = set(), []
+    """Segments on the disk as name -> bytes, and the names of the history files."""
+    segments, histories = {}, []
     try:
         entries = list(os.scandir(wals))
     except FileNotFoundError:
         return segments, histories
     for entry in entries:
         if len(entry.name) == 16 and entry.is_dir():
-            segments.update(name for name in os.listdir(entry.path) if SEGMENT.fullmatch(name))
+            with os.scandir(entry.path) as files:
+                segments.update((file.name, file.stat().st_size) for file in files if len(file.name) == 24)
         elif HISTORY.fullmatch(entry.name):
             histories.append(entry.name)
     return segments, histories
@@ -106,9 +119,9 @@ def _scan(wals):
 def _stat(path):
     try:
         status = os.stat(path)
-        return status.st_size, status.st_mtime
+        return status.st_size, status.st_mtime, None
     except OSError:
-        return 0, 0.0
+        return 0, 0.0, None
 
 
 def _duplicates(errors_directory):

@@ -8,17 +8,15 @@ moment reachable, from which backup, which WAL does it take) is decided in _reac
 """
 from __future__ import annotations
 
-from ._archive import DEFAULT_SEGMENT_BYTES, read_archive
+import bisect
+
+from ._archive import DEFAULT_SEGMENT_BYTES, NOT_ARCHIVED, read_archive
 from ._backups import COPIED, read_backups
 from ._reach import choose_backup, reachable, required_wal
 from ._timeline import Tree, by_timeline, gap, read_timelines
 from ._windows import WalEnds, read_windows
 
 __all__ = ["choose_backup", "reachable", "read_backups", "read_catalog", "required_wal"]
-
-NOT_ARCHIVED = "never archived, or deleted"
-GONE = "listed in xlog.db, but the file is gone"
-UNLISTED = "on the disk, but not in xlog.db: type barman rebuild-xlogdb {server}"
 
 
 def read_catalog(configuration, names=None, include_wal=False):
@@ -35,50 +33,51 @@ def _server(server, include_wal):
     backups = read_backups(server, archive)
     segment_bytes = next((backup["wal_segment_bytes"] for backup in reversed(backups) if backup["begin_wal"]), DEFAULT_SEGMENT_BYTES)
     timelines = read_timelines(archive, backups)
-    available = [name for name in archive.names if name in archive.on_disk]
-    tree = Tree(timelines, segment_bytes, by_timeline(available, segment_bytes))
+    tree = Tree(timelines, segment_bytes, by_timeline(archive.available, segment_bytes))
     return dict(
         name=server.name,
         backups=backups,
         timelines=timelines,
-        wal=_wal(server, archive, backups, tree, available if include_wal else None),
+        wal=_wal(archive, backups, tree, include_wal),
         windows=read_windows(timelines, backups, tree, WalEnds(server, archive, backups, tree)),
         reachable=None,
         problem="base backups or WAL lie in an object store, which is not read here" if server.in_cloud else None,
     )
 
 
-def _wal(server, archive, backups, tree, available):
+def _wal(archive, backups, tree, include_wal):
     wal = dict(
         first=archive.names[0] if archive.names else None,
         last=archive.names[-1] if archive.names else None,
         count=len(archive.names),
-        bytes=sum(size for size, _time in archive.listed.values()),
-        missing=_missing(server, archive, backups, tree),
+        bytes=sum(entry[0] for entry in archive.listed.values()),
+        missing=_missing(archive, backups, tree),
         segment_bytes=tree.size,
     )
-    if available is not None:
-        wal["segments"] = [dict(name=name, bytes=archive.listed[name][0], file_time=archive.listed[name][1]) for name in available]
+    if include_wal:
+        wal["segments"] = [dict(name=name, bytes=archive.listed[name][0], file_time=archive.listed[name][1]) for name in archive.available]
     return wal
 
 
-def _missing(server, archive, backups, tree):
+def _missing(archive, backups, tree):
     """Holes: what lies between the first segment that some backup needs (or the first archived one) and the last one."""
-    gone = by_timeline(set(archive.listed) - archive.on_disk, tree.size)
-    unlisted = by_timeline(archive.on_disk - set(archive.listed), tree.size)
+    faults = {reason: by_timeline(names, tree.size) for reason, names in archive.faults.items()}
     copied = [backup for backup in backups if backup["status"] in COPIED and backup["begin_lsn"] and backup["end_lsn"]]
     missing = []
     for timeline in sorted(tree.parents):
-        known = gone.get(timeline, []) + unlisted.get(timeline, []) + [edge for run in tree.runs.get(timeline, []) for edge in run]
+        known = [edge for run in tree.runs.get(timeline, []) for edge in run]
+        known += [edge for numbers in faults.values() for edge in numbers.get(timeline, [])]
         for backup in copied:
             if backup["timeline"] == timeline:
                 known += [tree.segment(backup["begin_lsn"]), tree.last_segment(backup["end_lsn"])]
         if known and any(backup["timeline"] != timeline and tree.can_follow(backup, timeline) for backup in copied):
             known.append(tree.fork(timeline))
         for first, last in tree.gaps(timeline, min(known), max(known)) if known else []:
-            reason = NOT_ARCHIVED
-            for numbers, text in ((gone, GONE), (unlisted, UNLISTED.format(server=server.name))):
-                if any(first <= number <= last for number in numbers.get(timeline, ())):
-                    reason = text
+            reason = next((reason for reason, numbers in faults.items() if _any_between(numbers.get(timeline, []), first, last)), NOT_ARCHIVED)
             missing.append(gap(timeline, first, last, tree.size, reason))
     return missing
+
+
+def _any_between(numbers, first, last):
+    index = bisect.bisect_left(numbers, first)
+    return index < len(numbers) and numbers[index] <= last

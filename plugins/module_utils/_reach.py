@@ -9,10 +9,12 @@ it. So a moment after a first recovery's fork but before its promotion is sought
 """
 from __future__ import annotations
 
+import bisect
 from datetime import datetime, timezone
 
+from ._archive import NOT_ARCHIVED
 from ._timeline import Tree, by_timeline, gap
-from ._wal import parse_lsn, segment_number, segment_timeline
+from ._wal import parse_lsn, segment_name, segment_number, segment_timeline
 
 EVER = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -56,14 +58,13 @@ def required_wal(server, backup, target, timeline):
     tree = Tree(server["timelines"], size, by_timeline((entry["name"] for entry in segments), size))
     files = {(segment_timeline(entry["name"]), segment_number(entry["name"], size)): entry for entry in segments}
     first = tree.segment(backup["begin_lsn"])
+    reason = _reasons(server["wal"]["missing"])
     names, missing = [], []
     for number, low, high in _pieces(tree, backup, target, timeline, files):
         low = max(low, first)
         present = [files[number, index] for run in tree.runs.get(number, ()) for index in range(max(run[0], low), min(run[1], high) + 1)]
         names += present
-        missing += [gap(number, begin, end, size, None) for begin, end in tree.gaps(number, low, high)]
-    for hole in missing:
-        hole["reason"] = next((known["reason"] for known in server["wal"]["missing"] if known["first"] <= hole["last"] and hole["first"] <= known["last"]), None)
+        missing += [gap(number, begin, end, size, reason(segment_name(number, begin, size))) for begin, end in tree.gaps(number, low, high)]
     return dict(
         required=len(names) + sum(hole["count"] for hole in missing),
         bytes=sum(entry["bytes"] for entry in names),
@@ -71,6 +72,17 @@ def required_wal(server, backup, target, timeline):
         last=names[-1]["name"] if names else None,
         missing=missing,
     )
+
+
+def _reasons(holes):
+    """A function that tells why a segment is missing, from wal.missing, which is sorted by name."""
+    starts = [hole["first"] for hole in holes]
+
+    def reason(name):
+        index = bisect.bisect_right(starts, name) - 1
+        return holes[index]["reason"] if index >= 0 and name <= holes[index]["last"] else NOT_ARCHIVED
+
+    return reason
 
 
 def _pieces(tree, backup, target, timeline, files):

@@ -25,17 +25,19 @@ def read_timelines(archive, backups):
         number = segment_timeline(name)
         ancestors[number] = _read_history(archive.path(name))
         written[number] = os.path.getmtime(archive.path(name))
-    for name, (_size, time) in archive.listed.items():
-        number = segment_timeline(name)
-        if time > written.get(number, -1.0):
-            written[number] = time
+    latest = {}
+    for name, (_size, time, _compression) in archive.listed.items():
+        if time > latest.get(name[:8], -1.0):
+            latest[name[:8]] = time
+    for name, time in latest.items():
+        written[segment_timeline(name)] = max(time, written.get(segment_timeline(name), -1.0))
     known = set(ancestors) | set(written) | {backup["timeline"] for backup in backups if backup["timeline"]}
     known.update(entry[0] for entries in ancestors.values() for entry in entries)
     for number, entries in list(ancestors.items()):
         for index, entry in enumerate(entries):                  # an ancestor's own file may be gone
             ancestors.setdefault(entry[0], entries[:index])
-    latest = max(known, key=lambda number: (written.get(number, -1.0), number), default=None)
-    return [_timeline(number, ancestors.get(number), number == latest) for number in sorted(known)]
+    current = max(known, key=lambda number: (written.get(number, -1.0), number), default=None)
+    return [_timeline(number, ancestors.get(number), number == current) for number in sorted(known)]
 
 
 def _timeline(number, ancestors, current):
@@ -137,11 +139,13 @@ class Tree:
 
 def by_timeline(names, segment_bytes):
     """Segment names as timeline -> sorted running numbers."""
-    numbers = {}
+    logs = {}
     for name in names:
-        numbers.setdefault(segment_timeline(name), []).append(segment_number(name, segment_bytes))
-    for values in numbers.values():
-        values.sort()
+        logs.setdefault(name[:16], []).append(int(name[16:], 16))
+    numbers = {}
+    for log in sorted(logs):
+        start = segment_number(log + "0" * 8, segment_bytes)
+        numbers.setdefault(segment_timeline(log), []).extend(start + number for number in sorted(logs[log]))
     return numbers
 
 
