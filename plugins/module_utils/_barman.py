@@ -81,13 +81,12 @@ class Answer:
         return next((line for line in self.info if line.startswith("Skipping ")), None)
 
 
-def check_name(value, what):
+def check_name(value, what, hint="Type a name as 'barman list-servers' prints it."):
     """Return value when it is a name that may reach Barman's command line, else raise BarmanError."""
     if NAME.fullmatch(value):
         return value
     raise BarmanError(
-        f"{what} {value!r} is not a name: 1 to 63 letters, digits, '_', '.' and '-' are allowed, and '-' not as the first. "
-        f"Type a name as 'barman list-servers' prints it."
+        f"{what} {value!r} is not a name: 1 to 63 letters, digits, '_', '.' and '-' are allowed, and '-' not as the first. {hint}"
     )
 
 

@@ -38,7 +38,7 @@ def parse_age(text):
 
 def check_backup_name(name):
     """Raise BarmanError for a name that Barman would not give back, or would take for something else."""
-    check_name(name, "the backup's name")
+    check_name(name, "the backup's name", "Type for example before-migration.")
     if name in MOVING or name in "last-failed" or BACKUP_ID.fullmatch(name):
         raise BarmanError(f"a backup cannot be named {name!r}: Barman reads that as a backup of its own choice, or as an id. Type another name.")
 

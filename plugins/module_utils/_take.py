@@ -26,6 +26,12 @@ class Take:
 
     def copy(self, arguments):
         """Run 'barman backup' and return the backup that it made, DONE or WAITING_FOR_WALS."""
+        archiver = ask_archiver(self.conninfo)
+        if archiver.failing:
+            raise BarmanError(
+                f"a backup of server {self.server.name} would never end, because the WAL that it needs is not archived. {archiver}. "
+                f"No backup was begun. Repair that; PostgreSQL tries again every minute, and once it has archived a segment, run this again."
+            )
         known = {backup["backup_id"] for backup in read_backups(self.server)}
         watch = StallWatch(self.stall, lambda: ask_archiver(self.conninfo))
         timeout = None if self.deadline is None else max(self.deadline - time.monotonic(), 1)
