@@ -140,8 +140,8 @@ def _wait(barman, server, wanted, exact, stall, deadline):
 def is_archived(wanted, archive, exact=True):
     """Whether a segment is listed and on the disk. Not exact: one of an older timeline will do, the fork may lie after it."""
     if exact:
-        return wanted in archive.listed and wanted in archive.on_disk
-    return any(name in archive.on_disk for name in archive.names if name[8:] == wanted[8:] and name <= wanted)
+        return wanted in archive.available
+    return any(name[8:] == wanted[8:] and name <= wanted for name in archive.available)
 
 
 def _left(stall, deadline):
