@@ -137,7 +137,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _postgres
 from ansible_collections.pgrescue.barman.plugins.module_utils._aside import Aside
-from ansible_collections.pgrescue.barman.plugins.module_utils._barman import check_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import POSTGRESQL_ARGUMENTS, PostgresError, check_path
 
 
@@ -202,7 +202,7 @@ def main():
         module.exit_json(**run(module))
     except OSError as error:
         module.fail_json(msg=f"A rename or another file operation failed: {error}. Nothing was deleted; run the same again.")
-    except PostgresError as error:
+    except BarmanError as error:
         module.fail_json(msg=str(error), **error.details)
 
 

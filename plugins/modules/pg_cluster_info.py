@@ -218,6 +218,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _filesystem, _postgres
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import POSTGRESQL_ARGUMENTS, PostgresError
 
 CONTROL = ("system_identifier", "state", "timeline", "checkpoint_lsn", "redo_lsn", "checkpoint_time", "minimum_recovery_lsn",
@@ -293,7 +294,7 @@ def main():
     module = AnsibleModule(argument_spec=dict(POSTGRESQL_ARGUMENTS, size=dict(type="bool", default=False)), supports_check_mode=True)
     try:
         module.exit_json(changed=False, **run(module.params))
-    except PostgresError as error:
+    except BarmanError as error:
         module.fail_json(msg=str(error), **error.details)
 
 

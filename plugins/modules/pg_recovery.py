@@ -134,6 +134,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _postgres
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import LOGIN_ARGUMENTS, POSTGRESQL_ARGUMENTS, PostgresError, check_path
 from ansible_collections.pgrescue.barman.plugins.module_utils._server import HAS_PSYCOPG2, PSYCOPG2_ERROR, ReplayingServer
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import TARGET_ARGUMENTS, TYPES, TargetError, parse_target
@@ -197,7 +198,7 @@ def main():
         module.fail_json(msg=missing_required_lib("psycopg2"), exception=PSYCOPG2_ERROR)
     try:
         module.exit_json(**run(module))
-    except (PostgresError, TargetError) as error:
+    except BarmanError as error:
         module.fail_json(msg=str(error), **error.details)
 
 
