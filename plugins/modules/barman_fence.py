@@ -178,7 +178,7 @@ adopted:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._fence import (
     FenceError,
@@ -219,7 +219,7 @@ def check_removal(params, before):
 def run(module):
     params = module.params
     configuration = read_configuration(params["barman_config"])
-    server = configuration.server(params["server"]).name
+    server = configuration.server(check_name(params["server"], "server")).name
     before = read_marker(configuration.home, server)
 
     adopted = False
