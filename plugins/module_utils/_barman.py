@@ -17,6 +17,8 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 
+from ._secret import redact
+
 # Twin: plugins/doc_fragments/barman.py
 BARMAN_ARGUMENTS = dict(
     barman_executable=dict(type="str", default="barman"),
@@ -93,15 +95,15 @@ def check_name(value, what, hint="Type a name as 'barman list-servers' prints it
 def parse(cmd, rc, stdout, stderr):
     """Turn the output of 'barman -f json' into an Answer. Empty output is an empty answer: argparse and a broken
     configuration speak on stderr only."""
-    answer = Answer(cmd=cmd, rc=rc, stderr=stderr)
+    answer = Answer(cmd=cmd, rc=rc, stderr=redact(stderr))
     if not stdout.strip():
         return answer
     try:
         data = json.loads(stdout)
     except ValueError as error:
-        raise BarmanError(f"{' '.join(cmd)}: the answer is not JSON: {error}", cmd=cmd, rc=rc, stdout=stdout, stderr=stderr) from error
+        raise BarmanError(f"{' '.join(cmd)}: the answer is not JSON: {error}", cmd=cmd, rc=rc, stdout=redact(stdout), stderr=redact(stderr)) from error
     for key, name in MESSAGE_KEYS.items():
-        setattr(answer, name, [str(line) for line in data.pop(key, [])])
+        setattr(answer, name, [redact(str(line)) for line in data.pop(key, [])])
     answer.data = data
     return answer
 
@@ -140,7 +142,7 @@ class Barman:
         rc, stdout, stderr = self._execute(cmd, timeout, watch, unblock)
         answer = parse(cmd, rc, stdout, stderr)
         if rc not in accept:
-            raise BarmanError(f"barman {args[0]} failed: {answer.reason}", cmd=cmd, rc=rc, stderr=stderr, stdout=stdout)
+            raise BarmanError(f"barman {args[0]} failed: {answer.reason}", cmd=cmd, rc=rc, stderr=redact(stderr), stdout=redact(stdout))
         return answer
 
     @staticmethod
@@ -161,7 +163,7 @@ class Barman:
             stdout, stderr = _interrupt(process, unblock)
             raise BarmanError(
                 f"{' '.join(cmd)} {reason} and was interrupted", cmd=cmd, rc=process.returncode,
-                stdout=stdout, stderr=stderr, timed_out=True, reason=reason,
+                stdout=redact(stdout or ""), stderr=redact(stderr or ""), timed_out=True, reason=reason,
             )
         return process.returncode, stdout, stderr
 
