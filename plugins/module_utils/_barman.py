@@ -74,7 +74,8 @@ class Answer:
     @property
     def reason(self):
         """Why the call failed, in Barman's own words, at most 600 characters (some messages hold a Python repr)."""
-        said = self.error + self.exception + ([self.stderr.strip()] if self.stderr.strip() else []) + self.warning
+        spoken = self.stderr.strip().rpartition(": error: ")[2]          # argparse prints its whole usage first
+        said = self.error + self.exception + ([spoken] if spoken else []) + self.warning
         return "; ".join(" ".join(line.split()) for line in said)[:600] or f"no reason given, exit code {self.rc}"
 
     @property
@@ -100,6 +101,8 @@ def parse(cmd, rc, stdout, stderr):
         return answer
     try:
         data = json.loads(stdout)
+        if not isinstance(data, dict):
+            raise ValueError("an object was expected")
     except ValueError as error:
         raise BarmanError(f"{' '.join(cmd)}: the answer is not JSON: {error}", cmd=cmd, rc=rc, stdout=redact(stdout), stderr=redact(stderr)) from error
     for key, name in MESSAGE_KEYS.items():

@@ -138,10 +138,8 @@ def _wait(barman, server, wanted, exact, stall, deadline):
 
 
 def is_archived(wanted, archive, exact=True):
-    """Whether a segment is listed and on the disk. Not exact: one of an older timeline will do, the fork may lie after it."""
-    if exact:
-        return wanted in archive.available
-    return any(name[8:] == wanted[8:] and name <= wanted for name in archive.available)
+    """Whether a segment could be restored now. Not exact: one of an older timeline will do, the fork may lie after it."""
+    return any(name == wanted if exact else name[8:] == wanted[8:] and name <= wanted for name in archive.available)
 
 
 def _left(stall, deadline):

@@ -20,7 +20,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: partial
-    description:
+    description: Barman is not run.
+    details:
       - From Barman 3.15 on C(barman check) itself may switch WAL, archive it and make directories, so it is not run in check mode.
       - Only the checks that begin with V(pgrescue_) are answered then, from Barman's configuration and catalogue.
         RV(healthy) is V(false) when one of them fails and V(null) otherwise.
