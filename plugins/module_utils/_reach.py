@@ -16,6 +16,7 @@ from ._archive import NOT_ARCHIVED
 from ._timeline import Tree, by_timeline, gap
 from ._wal import parse_lsn, segment_name, segment_number, segment_timeline
 
+NO_BACKUP = "there is no good backup whose WAL is in the archive: take one with playbooks/backup.yml"
 EVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
@@ -114,15 +115,13 @@ def _stop(tree, backup, target, number, low, high, files):
 
 
 def _by_time(server, moment, timeline, backup_id):
-    windows = [window for window in server["windows"] if timeline in (None, window["timeline"])]
-    began = {entry["timeline"]: _moment(entry["begin_time"]) if entry["begin_time"] else None if entry["parent"] else EVER for entry in server["timelines"]}
+    branch = timeline or _live_branch(server, moment)
     if timeline is None:
-        live = _live_branch(began, moment)
-        inside = [window for window in windows if window["begin_time"] and _moment(window["begin_time"]) <= moment and _before_end(moment, window)]
         current = {entry["timeline"] for entry in server["timelines"] if entry["current"]}
-        chosen = [window for window in inside if window["timeline"] == live] or [window for window in inside if window["timeline"] in current]
+        inside = [window for window in server["windows"] if window["begin_time"] and _moment(window["begin_time"]) <= moment < _end(window)]
+        chosen = [window for window in inside if window["timeline"] == branch] or [window for window in inside if window["timeline"] in current]
     else:
-        chosen = [window for window in windows if _before_end(moment, window)]
+        chosen = [window for window in server["windows"] if window["timeline"] == timeline and moment < _end(window)]
     for window in chosen:
         candidates = [backup for backup in _backups_of(server, window, backup_id) if _moment(backup["end_time"]) <= moment]
         if candidates:
@@ -133,13 +132,14 @@ def _by_time(server, moment, timeline, backup_id):
             )
     if backup_id and (chosen or backup_id not in {backup["backup_id"] for backup in server["backups"]}):
         return None, timeline, _why_not_backup(server, backup_id)
-    return None, timeline, _why_not(server, windows, moment, timeline)
+    return None, timeline, _why_not(server, moment, branch)
 
 
-def _live_branch(began, moment):
-    """The timeline that was promoted last before a moment."""
-    before = [(time, number) for number, time in began.items() if time is not None and time <= moment]
-    return max(before)[1] if before else None
+def _live_branch(server, moment):
+    """The timeline that was promoted last before a moment; the first one was live ever since."""
+    began = {entry["timeline"]: entry["begin_time"] and _moment(entry["begin_time"]) for entry in server["timelines"]}
+    began.update({entry["timeline"]: EVER for entry in server["timelines"] if entry["parent"] is None})
+    return max(((time, number) for number, time in began.items() if time and time <= moment), default=(None, None))[1]
 
 
 def _by_lsn(server, lsn, timeline, backup_id):
@@ -182,11 +182,7 @@ def _by_end(server, timeline, backup_id, oldest):
     windows = [window for window in server["windows"] if window["timeline"] == timeline]
     if not windows:
         return None, timeline, f"no good backup leads into timeline {timeline}: {_ranges(server, None, 'begin_time', 'end_time')}"
-    begin = parse_lsn(windows[-1]["begin_lsn"]) // server["wal"]["segment_bytes"]
-    holes = [
-        hole for hole in server["wal"]["missing"]
-        if hole["timeline"] == timeline and segment_number(hole["first"], server["wal"]["segment_bytes"]) > begin
-    ]
+    holes = _holes_after(server, windows[-1])
     if holes:
         return None, timeline, (
             f"WAL {holes[0]['first']} to {holes[0]['last']} is missing ({holes[0]['reason']}), so the end of timeline {timeline} is out of reach. "
@@ -203,33 +199,40 @@ def _by_end(server, timeline, backup_id, oldest):
     return candidates[-1], timeline, f"backup {candidates[-1]['backup_id']} is the newest good one on the line of timeline {timeline}"
 
 
+def _holes_after(server, window):
+    """The ranges of missing WAL behind a window, on its timeline."""
+    size = server["wal"]["segment_bytes"]
+    begin = parse_lsn(window["begin_lsn"]) // size
+    return [hole for hole in server["wal"]["missing"] if hole["timeline"] == window["timeline"] and segment_number(hole["first"], size) > begin]
+
+
 def _backups_of(server, window, backup_id):
     wanted = set(window["backup_ids"])
     return [backup for backup in server["backups"] if backup["backup_id"] in wanted and backup_id in (None, backup["backup_id"])]
 
 
-def _why_not(server, windows, moment, timeline):
-    usable = [window for window in windows if window["end_time"] and window["begin_time"]]
-    branch = f" on timeline {timeline}" if timeline else ""
-    if not windows:
-        return f"there is no good backup{branch} whose WAL is in the archive: take one with playbooks/backup.yml"
-    if not usable:
-        return f"no instant{branch} is proven reachable: {windows[-1]['note']}"
-    first, last = min(_moment(window["begin_time"]) for window in usable), max(_moment(window["end_time"]) for window in usable)
-    if moment < first:
-        return f"it is before the end of the oldest good backup{branch}, {first.isoformat()}: choose that instant or a later one"
-    if moment >= last:
-        return (
-            f"the last commit in the archive{branch} was at {last.isoformat()}, and PostgreSQL stops only at a commit later than the target: "
-            f"choose an earlier instant, or type target_latest=true for everything that is archived"
-        )
-    return f"it lies between the windows{branch}, where WAL is missing or no branch was live: {_ranges(server, None, 'begin_time', 'end_time')}"
+def _why_not(server, moment, branch):
+    windows = [window for window in server["windows"] if window["timeline"] == branch]
+    if not server["windows"]:
+        return NO_BACKUP
+    passed = [window for window in windows if window["begin_time"] and _moment(window["begin_time"]) <= moment and _end(window) <= moment]
+    if not passed:
+        return f"it is before the end of the first good backup on timeline {branch}: {_ranges(server, None, 'begin_time', 'end_time')}. Choose an instant inside a window."
+    last = passed[-1]
+    if last["end_time"] is None:
+        return f"no commit after {last['begin_time']} is proven on timeline {branch}: {last['note']}"
+    text = f"the last commit that can be reached on timeline {branch} was at {last['end_time']}, and PostgreSQL stops only at a commit later than the target"
+    hole = next(iter(_holes_after(server, last)), None)
+    if hole:
+        return f"{text}; then WAL {hole['first']} to {hole['last']} is missing ({hole['reason']}). Choose an earlier instant."
+    current = any(entry["current"] for entry in server["timelines"] if entry["timeline"] == branch)
+    return f"{text}. Choose an earlier instant, or type target_latest=true{'' if current else f' target_timeline={branch}'} for everything that is archived."
 
 
 def _why_not_backup(server, backup_id):
     backup = next((entry for entry in server["backups"] if entry["backup_id"] == backup_id), None)
     if backup_id is None:
-        return "there is no good backup whose WAL is in the archive: take one with playbooks/backup.yml"
+        return NO_BACKUP
     if backup is None:
         known = ", ".join(entry["backup_id"] for entry in server["backups"]) or "none"
         return f"there is no backup {backup_id!r} of server {server['name']}; backups: {known}"
@@ -254,8 +257,9 @@ def _asked_timeline(server, asked):
     return int(asked)
 
 
-def _before_end(moment, window):
-    return window["end_time"] is not None and moment < _moment(window["end_time"])
+def _end(window):
+    """The end of a window, which is no moment in it; a window without a known end holds none."""
+    return _moment(window["end_time"]) if window["end_time"] else EVER
 
 
 def _moment(text):

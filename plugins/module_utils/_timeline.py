@@ -52,7 +52,7 @@ def _read_history(path):
     try:
         lines = [line.strip().split("\t") for line in read_text(path).splitlines()]
         return [(int(line[0]), parse_lsn(line[1]), line[2] if len(line) > 2 else None) for line in lines if line[0] and not line[0].startswith("#")]
-    except (OSError, EOFError, ValueError, IndexError, WalError):
+    except (ValueError, IndexError, WalError):
         return []
 
 

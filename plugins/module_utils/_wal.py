@@ -14,10 +14,10 @@ import gzip
 import lzma
 import os
 import re
-import shutil
 import struct
 import subprocess
 import tempfile
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -27,7 +27,7 @@ LOG_BYTES = 1 << 32
 TAIL_BYTES = 128 * 1024                       # how much of a segment's end is tried before all of it
 WALK_BACK = 256                               # segments without a commit that are searched before giving up
 
-COMPRESSIONS = ((b"\x1f\x8b", "gzip", gzip.open), (b"BZh", "bzip2", bz2.open), (b"\xfd7zXZ\x00", "xz", lzma.open))
+COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
 UNREADABLE = ((b"(\xb5/\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4"), (b"\xff\x06\x00\x00sNaPpY", "snappy"))
 
 RECORD = re.compile(r"^rmgr: .*?, lsn: ([0-9A-F]+/[0-9A-F]+), ", re.MULTILINE)
@@ -84,19 +84,15 @@ def segment_timeline(name):
 def system_identifier(path):
     """The system identifier in a segment's first page header as text, or None when the file cannot be read."""
     try:
-        with _open(path) as source:
-            header = source.read(32)
-    except (OSError, EOFError, lzma.LZMAError, WalError):
+        header = _content(path, 32)
+    except WalError:
         return None
     return str(struct.unpack_from("<Q", header, 24)[0]) if len(header) == 32 else None
 
 
 def read_text(path):
     """The text of a file that Barman may have compressed (history files)."""
-    with open(path, "rb") as source:
-        opener = _opener(source.read(8))
-    with opener(path, "rb") as source:
-        return source.read().decode("utf-8", "replace")
+    return _content(path).decode("utf-8", "replace")
 
 
 def find_waldump(major, path_prefix=None):
@@ -145,6 +141,8 @@ def first_time(paths, program, start_lsn):
     paths: its first segments in order. A promotion that no one asked for (end of WAL, target_action) writes a
     checkpoint without a time in place of the end-of-recovery record.
     """
+    if not paths:
+        return None
     try:
         began = END_OF_RECOVERY.search(_dump(program, paths[:1], f"--start={start_lsn}", "--limit=1"))
         if began:
@@ -160,8 +158,7 @@ def first_time(paths, program, start_lsn):
 
 def _tail(program, path):
     """Last record and last commit of one segment, found near its end where possible: a switched segment ends in zeros."""
-    with _open(path) as source:
-        data = source.read()
+    data = _content(path)
     used = len(data.rstrip(b"\0"))
     size = len(data)
     begin = segment_number(os.path.basename(path), size) * size if size and not size & (size - 1) else None
@@ -185,61 +182,58 @@ def _dump(program, paths, *options, data=None):
     with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
         for path, name in zip(paths, names):
             _place(path, os.path.join(directory, name), data)
-        command = [program, f"--path={directory}", *options, names[0], *names[1:]]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-                env=dict(os.environ, LC_ALL="C", TZ="UTC"), check=False,
-            )
-        except OSError as error:
-            raise WalError(f"{program} cannot be run: {error.strerror}") from error
-    return done.stdout
+        return _run([program, f"--path={directory}", *options, *names])
+
+
+def _run(command):
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace",
+            env=dict(os.environ, LC_ALL="C", TZ="UTC"), check=False,
+        ).stdout
+    except OSError as error:
+        raise WalError(f"{command[0]} cannot be run: {error.strerror}") from error
 
 
 def _place(path, target, data):
     """Put a segment where pg_waldump finds it: as a link, or unpacked."""
+    if _opener(path) is open:
+        os.symlink(os.path.abspath(path), target)
+        return
+    with open(target, "wb") as unpacked:
+        unpacked.write(_content(path) if data is None else data)
+
+
+def _content(path, size=-1):
+    """The unpacked content of a file, all of it or its first bytes."""
     try:
-        with open(path, "rb") as source:
-            packed = _opener(source.read(8)) is not open
-        if not packed:
-            os.symlink(os.path.abspath(path), target)
-            return
-        with open(target, "wb") as unpacked:
-            if data is not None:
-                unpacked.write(data)
-            else:
-                with _open(path) as source:
-                    shutil.copyfileobj(source, unpacked)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+        with _opener(path)(path, "rb") as source:
+            return source.read(size)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise WalError(f"{path} cannot be read: {error}") from error
 
 
-def _open(path):
+def _opener(path):
+    """How to open a file, by the bytes with which it begins."""
     try:
         with open(path, "rb") as source:
             magic = source.read(8)
-        return _opener(magic)(path, "rb")
     except OSError as error:
         raise WalError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _opener(magic):
-    """How to open a file that begins with these bytes. WAL pages begin with a magic whose second byte is D0 or D1."""
-    for known, _name, opener in COMPRESSIONS:
+    for known, opener in COMPRESSIONS:
         if magic.startswith(known):
             return opener
     for known, name in UNREADABLE:
         if magic.startswith(known):
-            raise WalError(f"the segment is compressed with {name}, which Python's standard library cannot read")
+            raise WalError(f"{path} is compressed with {name}, which Python's standard library cannot read")
     return open
 
 
 def _major(program):
     try:
-        version = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False).stdout
-    except OSError:
+        found = re.search(r"\) (\d+)", _run([program, "--version"]))
+    except WalError:
         return None
-    found = re.search(r"\) (\d+)", version)
     return int(found.group(1)) if found else None
 
 

@@ -1,0 +1,280 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalogue of recorded Barman homes: two recoveries, so a tree of three branches; then with parts damaged."""
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, reachable, read_backups, read_catalog, required_wal
+from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
+
+from recorded import SEGMENT_BYTES, VERSIONS, home, ledger, segment, shown
+
+
+@pytest.fixture(name="world", params=VERSIONS)
+def _world(request, tmp_path, recorded_wal):
+    recorded_wal(request.param)
+    path = home(request.param, tmp_path)
+    return SimpleNamespace(
+        version=request.param, directory=tmp_path, wals=tmp_path / "main" / "wals", configuration=read_configuration(path),
+        server=lambda **options: read_catalog(read_configuration(path), ["main"], **options)[0],
+        moments={name: datetime.fromisoformat(text) for name, text in ledger(request.param).items()},
+    )
+
+
+def target(kind, **values):
+    return SimpleNamespace(**dict(dict(type=kind, value=None, utc=None, timeline=None, exclusive=False), **values))
+
+
+def segments(world, timeline):
+    return sorted(world.wals.glob(f"{timeline:08X}*/{timeline:08X}*"))
+
+
+def test_all_servers_by_name(world):
+    assert [server["name"] for server in read_catalog(world.configuration)] == ["corriente", "dormida", "main"]
+
+
+def test_every_field_that_list_backups_shows(world):
+    ours = {backup["backup_id"]: backup for backup in world.server()["backups"]}
+    theirs = shown(world.version, "list-backups-failed")["main"]
+    assert list(ours) == [entry["backup_id"] for entry in reversed(theirs)]
+    for entry in theirs:
+        backup = ours[entry["backup_id"]]
+        assert (backup["status"], backup["name"], backup["type"]) == (entry["status"], entry.get("backup_name"), entry.get("backup_type", "rsync"))
+        if entry["status"] == "DONE":
+            assert (backup["size_bytes"], backup["wal_bytes"]) == (entry["size_bytes"], entry["wal_size_bytes"])
+            assert int(datetime.fromisoformat(backup["end_time"]).timestamp()) == int(entry["end_time_timestamp"])
+            assert backup["retention_status"] in ("VALID", entry["retention_status"])
+
+
+def test_every_field_that_show_backup_shows(world):
+    done = [backup for backup in world.server()["backups"] if backup["status"] == "DONE"]
+    assert len(done) == 3
+    for backup in done:
+        theirs = shown(world.version, f"show-backup-main-{backup['backup_id']}")["main"]
+        base = theirs["base_backup_information"]
+        assert [backup[key] for key in ("begin_lsn", "begin_wal", "end_lsn", "end_wal", "timeline")] == [
+            base[key] for key in ("begin_lsn", "begin_wal", "end_lsn", "end_wal", "timeline")]
+        for key in ("begin_time", "end_time"):
+            assert datetime.fromisoformat(backup[key]) == datetime.fromisoformat(base[key])
+        assert backup["postgresql_version"] == theirs["postgresql_version"]
+        assert backup["tablespaces"] == [{"name": entry["name"], "location": entry["location"]} for entry in theirs["tablespaces"]]
+        assert backup["retention_status"] == theirs["catalog_information"]["retention_policy"]
+        assert backup["system_identifier"] == theirs.get("system_id", backup["system_identifier"])
+
+
+def test_retention_by_redundancy(world):
+    server = world.configuration.server("main")
+    server.options["retention_policy"] = "REDUNDANCY 2"
+    ours = {backup["backup_id"]: backup["retention_status"] for backup in read_backups(server)}
+    for entry in shown(world.version, "list-backups-redundancy")["main"]:
+        assert ours[entry["backup_id"]] == (entry["retention_status"] if entry["retention_status"] != "-" else "VALID")
+
+
+@pytest.mark.parametrize("policy, minimum, expected", [
+    ("REDUNDANCY 1", 0, ["KEEP:STANDALONE", "OBSOLETE", "VALID", "-", "-"]),
+    ("redundancy 1", 2, ["KEEP:STANDALONE", "VALID", "VALID", "-", "-"]),
+    ("RECOVERY WINDOW OF 1 WEEKS", 0, ["KEEP:STANDALONE", "OBSOLETE", "VALID", "-", "-"]),
+    ("RECOVERY WINDOW OF 1 day", 2, ["KEEP:STANDALONE", "OBSOLETE*", "VALID", "-", "-"]),
+    ("", 0, [None] * 5), ("nonsense", 0, [None] * 5),
+])
+def test_retention_policies(world, policy, minimum, expected):
+    server = world.configuration.server("main")
+    server.options.update(retention_policy=policy, minimum_redundancy=str(minimum))
+    later = datetime.now(timezone.utc) + timedelta(days=365)
+    assert [backup["retention_status"] for backup in read_backups(server, now=later)] == expected
+
+
+def test_failed_and_orphaned_backups_are_data(world):
+    failed, orphan = world.server()["backups"][-2:]
+    assert (failed["status"], failed["good"]) == ("FAILED", False) and failed["error"]
+    assert (orphan["status"], orphan["good"], orphan["wal_bytes"]) == ("STARTED", False, None)
+
+
+@pytest.mark.parametrize("text", [
+    "", "status\n", "status=DONE\nbegin_time=yesterday\n", "status=DONE\ntimeline=x\n", "status=DONE\ntablespaces=[('a',\n", "status=DONE\nbegin_xlog=7\n", "\udcff",
+])
+def test_a_damaged_backup_info_is_data(world, text):
+    path = sorted(world.directory.glob("main/**/*backup.info"))[0]
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    server = world.server()
+    assert (server["backups"][0]["status"], server["backups"][0]["good"]) == ("UNREADABLE", False)
+    assert str(path) in server["backups"][0]["error"]
+    assert [backup["status"] for backup in server["backups"][1:3]] == ["DONE", "DONE"]
+
+
+def test_keep(world):
+    assert [backup["keep"] for backup in world.server()["backups"]] == ["standalone", "none", "none", "none", "none"]
+
+
+def test_the_tree_of_branches(world):
+    timelines = world.server()["timelines"]
+    assert [(entry["timeline"], entry["parent"], entry["current"]) for entry in timelines] == [(1, None, False), (2, 1, False), (3, 1, True)]
+    for entry in timelines[1:]:
+        number, lsn, reason = (world.wals / f"{entry['timeline']:08X}.history").read_text().strip().split("\t")
+        assert (entry["parent"], entry["switch_lsn"], entry["reason"]) == (int(number), lsn, reason)
+
+
+def test_windows(world):
+    server = world.server()
+    first, second, third = [backup for backup in server["backups"] if backup["good"]]
+    assert [(window["timeline"], window["backup_ids"]) for window in server["windows"]] == [
+        (1, [first["backup_id"]]), (2, [first["backup_id"], second["backup_id"]]), (3, [first["backup_id"], third["backup_id"]])]
+    begins = [first["end_time"]] + [entry["begin_time"] for entry in server["timelines"][1:]]
+    assert [window["begin_time"] for window in server["windows"]] == begins
+    assert all(window["begin_time"] < window["end_time"] and window["note"] is None for window in server["windows"])
+
+
+@pytest.mark.parametrize("moment, timeline", [("T1", 1), ("TX", 1), ("T2", 2), ("T3", 3)])
+def test_each_branch_is_reached_from_the_first_backup(world, moment, timeline):
+    server = world.server(include_wal=True)
+    first = server["backups"][0]
+    instant = world.moments[moment]
+    verdict = reachable(server, instant)
+    assert verdict["reachable"] and (verdict["backup_id"], verdict["timeline"]) == (first["backup_id"], timeline), verdict["why"]
+    assert choose_backup(server, target("time", utc=instant))[:2] == (first, timeline)
+    wal = required_wal(server, first, target("time", utc=instant), timeline)
+    assert wal["missing"] == [] and wal["first"] == first["begin_wal"] and wal["bytes"] == wal["required"] * SEGMENT_BYTES
+
+
+def test_a_moment_is_insisted_on_another_branch(world):
+    server = world.server()
+    assert reachable(server, world.moments["T1"], timeline=3)["timeline"] == 3
+    assert not reachable(server, world.moments["T3"], timeline=1)["reachable"]
+    assert "timeline 1 was at" in reachable(server, world.moments["T3"], timeline=1)["why"]
+
+
+def test_moments_out_of_reach(world):
+    server = world.server()
+    first, ends = server["backups"][0], [datetime.fromisoformat(window["end_time"]) for window in server["windows"]]
+    tiny = timedelta(microseconds=1)
+    before = reachable(server, datetime.fromisoformat(first["end_time"]) - tiny)
+    assert not before["reachable"] and "before the end of the first good backup" in before["why"]
+    assert reachable(server, datetime.fromisoformat(first["end_time"]))["reachable"]
+    assert reachable(server, ends[2] - tiny)["reachable"]
+    for number, end in enumerate(ends, 1):
+        after = reachable(server, end)
+        assert not after["reachable"] and f"timeline {number} was at {end.isoformat()}" in after["why"]
+        assert f"target_latest=true{'' if number == 3 else f' target_timeline={number}'} for" in after["why"]
+
+
+def test_insisting_on_a_backup(world):
+    server = world.server()
+    first, second, third, failed = server["backups"][:4]
+    instant = datetime.fromisoformat(server["windows"][2]["end_time"]) - timedelta(microseconds=1)
+    assert reachable(server, instant)["backup_id"] == third["backup_id"]
+    assert reachable(server, instant, backup_id=first["backup_id"])["backup_id"] == first["backup_id"]
+    for backup_id, why in ((second["backup_id"], "no whole WAL leads"), (failed["backup_id"], "status FAILED"), ("20200101T000000", "there is no backup")):
+        verdict = reachable(server, instant, backup_id=backup_id)
+        assert not verdict["reachable"] and why in verdict["why"]
+
+
+def test_other_targets(world):
+    server = world.server(include_wal=True)
+    first, second, third = [backup for backup in server["backups"] if backup["good"]]
+    assert choose_backup(server, target("latest"))[:2] == (third, 3)
+    assert choose_backup(server, target("latest", timeline=2))[:2] == (second, 2)
+    assert choose_backup(server, target("immediate"))[:2] == (third, 3)
+    assert choose_backup(server, target("immediate"), first["backup_id"])[:2] == (first, 1)
+    assert choose_backup(server, target("lsn", value=third["end_lsn"]))[:2] == (third, 3)
+    assert choose_backup(server, target("lsn", value=third["begin_lsn"]))[:2] == (first, 3)
+    assert choose_backup(server, target("lsn", value=server["timelines"][1]["switch_lsn"], timeline=2))[:2] == (first, 2)
+    assert choose_backup(server, target("name", value="x"))[:2] == (first, 3)
+    for kind, timeline, value in (("lsn", None, "F/0"), ("lsn", None, "0/28"), ("latest", 9, None), ("immediate", 9, None)):
+        backup, _timeline, why = choose_backup(server, target(kind, value=value, timeline=timeline))
+        assert backup is None and why
+    wal = required_wal(server, third, target("immediate"), 3)
+    assert (wal["first"], wal["last"], wal["required"]) == (third["begin_wal"], third["end_wal"], 1)
+    assert required_wal(server, third, target("latest"), 3)["last"] == segments(world, 3)[-1].name
+    assert required_wal(server, first, target("lsn", value=third["begin_lsn"]), 3)["last"] == third["begin_wal"]
+
+
+def rebuilt(world):
+    """As 'barman rebuild-xlogdb' leaves it: what is on the disk is listed."""
+    listing = next(world.wals.glob("*xlog.db"))
+    kept = [line for line in listing.read_text().splitlines() if len(line.split()[0]) != 24 or (world.wals / line[:16] / line[:24]).exists()]
+    listing.write_text("\n".join(kept) + "\n")
+
+
+@pytest.mark.parametrize("how, reason", [
+    ("gone", "the file is gone"), ("rebuilt", "never archived, or deleted"), ("cut", "another size"), ("unlisted", "type barman rebuild-xlogdb"),
+])
+def test_a_hole_ends_the_window(world, how, reason):
+    victim = segments(world, 3)[-3]
+    if how == "cut":
+        segment(victim, SEGMENT_BYTES // 2)
+    else:
+        victim.unlink()
+    if how in ("rebuilt", "unlisted"):
+        rebuilt(world)
+    if how == "unlisted":
+        segment(victim, SEGMENT_BYTES)
+    server = world.server(include_wal=True)
+    hole = server["wal"]["missing"]
+    assert [(entry["timeline"], entry["first"], entry["last"], entry["count"]) for entry in hole] == [(3, victim.name, victim.name, 1)]
+    assert reason in hole[0]["reason"]
+    third = [backup for backup in server["backups"] if backup["good"]][-1]
+    assert server["windows"][2]["end_time"] < server["backups"][-1]["begin_time"]
+    backup, timeline, why = choose_backup(server, target("latest"))
+    assert backup is None and victim.name in why
+    wal = required_wal(server, third, target("latest"), 3)
+    assert [entry["first"] for entry in wal["missing"]] == [victim.name] and wal["missing"][0]["reason"] == hole[0]["reason"]
+    verdict = reachable(server, datetime.now(timezone.utc) + timedelta(days=1))
+    assert not verdict["reachable"] and victim.name in verdict["why"]
+
+
+def test_a_hole_before_the_fork_cuts_off_the_first_backup(world):
+    first, second, third = [backup["backup_id"] for backup in world.server()["backups"] if backup["good"]]
+    [path for path in segments(world, 1) if path.name > world.server()["backups"][0]["end_wal"]][0].unlink()
+    rebuilt(world)
+    server = world.server()
+    assert [(window["timeline"], window["backup_ids"]) for window in server["windows"]] == [(1, [first]), (2, [second]), (3, [third])]
+    assert server["windows"][0]["end_time"] is None and "no commit or abort" in server["windows"][0]["note"]
+    assert not reachable(server, world.moments["T2"])["reachable"]
+
+
+def test_without_the_first_segment_of_a_backup_it_leads_nowhere(world):
+    server = world.server()
+    third = [backup for backup in server["backups"] if backup["good"]][-1]
+    (world.wals / third["begin_wal"][:16] / third["begin_wal"]).unlink()
+    server = world.server()
+    assert third["backup_id"] not in [number for window in server["windows"] for number in window["backup_ids"]]
+    assert third["begin_wal"] in [hole["first"] for hole in server["wal"]["missing"]]
+
+
+@pytest.mark.parametrize("own, good", [(True, False), (False, True)])
+def test_duplicates(world, own, good):
+    third = [backup for backup in world.server()["backups"] if backup["good"]][-1]
+    identifier = int(third["system_identifier"] or 0) if own else 4711
+    segment(world.directory / "main" / "errors" / f"{third['begin_wal']}.20261123T050000Z.duplicate", SEGMENT_BYTES, identifier)
+    server = world.server()
+    assert [backup["good"] for backup in server["backups"]][:3] == [True, True, good]
+    assert (third["backup_id"] in [number for window in server["windows"] for number in window["backup_ids"]]) is good
+
+
+def test_without_pg_waldump_the_windows_say_so(tmp_path, monkeypatch):
+    configuration = read_configuration(home("3.13.3", tmp_path))
+    monkeypatch.setattr("ansible_collections.pgrescue.barman.plugins.module_utils._windows.find_waldump", lambda *args: None)
+    server = read_catalog(configuration, ["main"])[0]
+    assert [window["end_time"] for window in server["windows"]] == [None] * 3
+    assert server["windows"][0]["note"] == "there is no pg_waldump of PostgreSQL 17 here: type apt install postgresql-17"
+    assert "apt install postgresql-17" in reachable(server, datetime.fromisoformat(server["windows"][0]["begin_time"]))["why"]
+
+
+def test_a_server_that_has_nothing_yet(world):
+    server = read_catalog(world.configuration, ["dormida"], include_wal=True)[0]
+    assert (server["backups"], server["timelines"], server["windows"]) == ([], [], [])
+    assert server["wal"] == dict(first=None, last=None, count=0, bytes=0, missing=[], segment_bytes=16 << 20, segments=[])
+    assert "no good backup" in reachable(server, datetime.now(timezone.utc))["why"]
+    assert choose_backup(server, target("latest"))[0] is None
+
+
+def test_without_xlogdb_the_disk_counts(world):
+    before = world.server()
+    next(world.wals.glob("*xlog.db")).unlink()
+    after = world.server()
+    assert (after["wal"]["first"], after["wal"]["count"], after["wal"]["missing"]) == (before["wal"]["first"], before["wal"]["count"], [])
