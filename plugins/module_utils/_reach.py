@@ -136,9 +136,12 @@ def _by_time(server, moment, timeline, backup_id):
 
 
 def _live_branch(server, moment):
-    """The timeline that was promoted last before a moment; the first one was live ever since."""
-    began = {entry["timeline"]: entry["begin_time"] and _moment(entry["begin_time"]) for entry in server["timelines"]}
-    began.update({entry["timeline"]: EVER for entry in server["timelines"] if entry["parent"] is None})
+    """The timeline that was promoted last before a moment; the first one was live ever since. Where the promotion is not
+    known (its WAL is gone), a backup on a timeline proves that it was live when the backup ended."""
+    began = {entry["timeline"]: EVER if entry["parent"] is None else entry["begin_time"] and _moment(entry["begin_time"]) for entry in server["timelines"]}
+    for backup in server["backups"]:
+        if backup["end_time"] and began.get(backup["timeline"], EVER) is None:
+            began[backup["timeline"]] = _moment(backup["end_time"])
     return max(((time, number) for number, time in began.items() if time and time <= moment), default=(None, None))[1]
 
 

@@ -1,0 +1,229 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Random histories of commits, backups, recoveries and lost segments, against a replay that is simulated step by step.
+
+The oracle knows nothing of windows: it reads segment after segment as PostgreSQL does and stops at the first commit later
+than the target, or at the first segment that is missing. SEED and ROUNDS come from the environment; the seed is printed.
+"""
+from __future__ import annotations
+
+import os
+import random
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.pgrescue.barman.plugins.module_utils._archive import Archive
+from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import _wal as wal_of
+from ansible_collections.pgrescue.barman.plugins.module_utils._reach import choose_backup, reachable, required_wal
+from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import Tree, by_timeline
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import End, format_lsn, parse_lsn, segment_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._windows import read_windows
+
+SEED = int(os.environ.get("SEED", "20261123"))
+ROUNDS = int(os.environ.get("ROUNDS", "150"))
+SIZE = 1 << 20
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+class History:
+    """A cluster that lives, is backed up, and is recovered to earlier commits of any branch."""
+
+    def __init__(self, chance):
+        self.chance = chance
+        self.clock, self.lsn, self.timeline = 0, 3 * SIZE, 1
+        self.parents, self.began = {1: None}, {1: None}          # timeline -> (parent, switch)
+        self.commits = {1: []}                                   # timeline -> [(lsn, clock)]
+        self.ends = {}                                           # timeline -> LSN up to which it was written
+        self.written = {}                                        # (timeline, segment) -> clock of the last write
+        self.backups = []
+        for _event in range(chance.randint(5, 60)):
+            chance.choices((self.commit, self.switch, self.backup, self.recover), (12, 3, 3, 1))[0]()
+        self.ends[self.timeline] = self.lsn
+        whole = [key for key in self.written if (key[1] + 1) * SIZE <= self.ends[key[0]]]
+        self.lost = set(chance.sample(whole, min(len(whole), chance.choice((0, 0, 1, 2)))))
+        self.archived = sorted(set(whole) - self.lost)
+
+    def tick(self):
+        self.clock += self.chance.randint(1, 5)
+
+    def write(self, length):
+        for segment in range(self.lsn // SIZE, (self.lsn + length - 1) // SIZE + 1):
+            self.written[self.timeline, segment] = self.clock
+        self.lsn += length
+
+    def commit(self):
+        self.tick()
+        self.write(self.chance.choice((100, 1000, SIZE // 3, SIZE, 2 * SIZE)))
+        self.commits[self.timeline].append((self.lsn, self.clock))
+        self.write(50)
+
+    def switch(self):
+        self.tick()
+        if self.lsn % SIZE:
+            self.write(SIZE - self.lsn % SIZE)
+
+    def backup(self):
+        self.tick()
+        begin = self.lsn
+        self.write(200)
+        while self.chance.random() < 0.5:
+            self.commit()
+        end, self.clock = self.lsn, self.clock + 1
+        self.backups.append((self.timeline, begin, end, self.clock, self.chance.random() < 0.9))
+        self.switch()
+
+    def recover(self):
+        """Go back to just before some commit of some branch: a new timeline begins where that commit began."""
+        branch = self.chance.choice(sorted(self.commits))
+        past = [commit for commit in self.line(branch) if commit[0] > 3 * SIZE]
+        if not past:
+            return
+        stop = self.chance.choice(past)
+        while self.parents[branch] and stop[0] < self.parents[branch][1]:
+            branch = self.parents[branch][0]
+        self.ends[self.timeline] = self.lsn
+        self.tick()
+        self.timeline = max(self.commits) + 1
+        self.parents[self.timeline], self.commits[self.timeline] = (branch, stop[0]), []
+        self.began[self.timeline], self.lsn = self.clock, stop[0]
+        self.write(80)
+
+    def line(self, timeline):
+        """All commits that the history of a timeline holds, in order."""
+        if not self.parents[timeline]:
+            return list(self.commits[timeline])
+        parent, switch = self.parents[timeline]
+        return [commit for commit in self.line(parent) if commit[0] < switch] + self.commits[timeline]
+
+    def live(self, clock):
+        """The timeline that was live at a clock, and what it held then."""
+        timeline = max((number for number, began in self.began.items() if began is None or began <= clock))
+        return timeline, [commit for commit in self.line(timeline) if commit[1] <= clock]
+
+    def source(self, timeline, segment):
+        """The timeline whose file PostgreSQL reads for a segment on the way to a timeline."""
+        while self.parents[timeline] and segment < self.parents[timeline][1] // SIZE:
+            timeline = self.parents[timeline][0]
+        return timeline
+
+    def follows(self, backup, timeline):
+        """Whether a backup lies on the line of a timeline."""
+        while timeline != backup[0]:
+            if not self.parents[timeline] or backup[2] > self.parents[timeline][1] and self.parents[timeline][0] == backup[0]:
+                return False
+            timeline = self.parents[timeline][0]
+        return True
+
+    def replay(self, backup, timeline, clock):
+        """What a restore of a backup holds that replays a timeline's line to a clock; None when PostgreSQL ends with FATAL."""
+        if not self.follows(backup, timeline) or backup[3] > clock:
+            return None
+        archived, segment = set(self.archived), backup[1] // SIZE
+        line = self.line(timeline)
+        stop = next((commit for commit in line if commit[1] > clock and commit[0] >= backup[2]), None)
+        if stop is None:
+            return None
+        while segment <= stop[0] // SIZE:
+            if (self.source(timeline, segment), segment) not in archived:
+                return None
+            segment += 1
+        return [commit for commit in line if commit[0] < stop[0]]
+
+
+class Ends:
+    """Reads ends of WAL from the history, in the place of pg_waldump."""
+
+    def __init__(self, history):
+        self.history = history
+
+    def end(self, timeline, first, last, after):
+        found = [commit for commit in self.history.commits[timeline] if first <= commit[0] // SIZE <= last and commit[0] >= parse_lsn(after)]
+        lsn = max([commit[0] for commit in found], default=first * SIZE)
+        return End(format_lsn(lsn), format_lsn(found[-1][0]), instant(found[-1][1])) if found else End(format_lsn(lsn), reason="no commit")
+
+    def began(self, timeline, first, last, switch_lsn):
+        return instant(self.history.began[timeline])
+
+
+def instant(clock):
+    return START + timedelta(seconds=clock)
+
+
+def catalogue(history):
+    """The history as read_catalog() would give it."""
+    backups = [
+        dict(
+            backup_id=f"2026010{index // 1000}T{index:06d}", status="DONE", good=good, timeline=timeline, begin_lsn=format_lsn(begin),
+            end_lsn=format_lsn(end), begin_wal=segment_name(timeline, begin // SIZE, SIZE), end_time=instant(clock).isoformat(),
+        )
+        for index, (timeline, begin, end, clock, good) in enumerate(history.backups)
+    ]
+    timelines = [
+        dict(timeline=number, parent=origin and origin[0], switch_lsn=origin and format_lsn(origin[1]), current=number == history.timeline, begin_time=None)
+        for number, origin in sorted(history.parents.items())
+    ]
+    names = {segment_name(*key, SIZE): (SIZE, instant(history.written[key]).timestamp(), None) for key in history.archived}
+    archive = Archive("/nonexistent", names)
+    tree = Tree(timelines, SIZE, by_timeline(archive.available, SIZE))
+    windows = read_windows(timelines, backups, tree, Ends(history))
+    return dict(name="x", backups=backups, timelines=timelines, windows=windows, wal=wal_of(archive, backups, tree, True))
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_the_verdict_is_what_a_replay_does(number):
+    seed = SEED + number
+    print("SEED", seed)
+    chance = random.Random(seed)
+    history = History(chance)
+    server = catalogue(history)
+    backups = dict(zip((backup["backup_id"] for backup in server["backups"]), history.backups))
+    for clock in sorted({chance.randint(0, history.clock + 3) for _moment in range(60)} | {clock for *_rest, clock, _good in history.backups}):
+        verdict = reachable(server, instant(clock))
+        live, rows = history.live(clock)
+        possible = [backup for backup in history.backups if backup[4] and history.replay(backup, live, clock) is not None]
+        assert verdict["reachable"] == bool(possible), (clock, verdict)
+        if possible:
+            assert verdict["timeline"] == live
+            assert history.replay(backups[verdict["backup_id"]], live, clock) == rows
+            assert backups[verdict["backup_id"]][3] == max(backup[3] for backup in possible)
+            target = SimpleNamespace(type="time", utc=instant(clock), value=None, timeline=None)
+            backup, timeline, _why = choose_backup(server, target)
+            assert required_wal(server, backup, target, timeline)["missing"] == []
+
+
+@pytest.mark.parametrize("number", range(ROUNDS // 3))
+def test_every_branch_on_request(number):
+    seed = SEED + number
+    print("SEED", seed)
+    chance = random.Random(seed)
+    history = History(chance)
+    server = catalogue(history)
+    backups = dict(zip((backup["backup_id"] for backup in server["backups"]), history.backups))
+    for timeline in history.parents:
+        for clock in range(0, history.clock, 7):
+            verdict = reachable(server, instant(clock), timeline=timeline)
+            if verdict["reachable"]:
+                assert history.replay(backups[verdict["backup_id"]], timeline, clock) is not None, (clock, verdict)
+        lsn = chance.randrange(3 * SIZE, history.lsn + 1)
+        target = SimpleNamespace(type="lsn", value=format_lsn(lsn), utc=None, timeline=timeline)
+        backup, found, _why = choose_backup(server, target)
+        if backup:
+            assert parse_lsn(backup["end_lsn"]) <= lsn and history.follows(backups[backup["backup_id"]], found)
+            assert required_wal(server, backup, target, found)["missing"] == []
+
+
+@pytest.mark.parametrize("number", range(ROUNDS // 3))
+def test_latest_needs_everything_to_the_end(number):
+    seed = SEED + number
+    print("SEED", seed)
+    history = History(random.Random(seed))
+    server = catalogue(history)
+    target = SimpleNamespace(type="latest", value=None, utc=None, timeline=None)
+    backup, timeline, why = choose_backup(server, target)
+    assert why
+    if backup:
+        assert timeline == history.timeline and required_wal(server, backup, target, timeline)["missing"] == []
+        assert not [key for key in history.lost if key[0] == timeline and parse_lsn(backup["begin_lsn"]) // SIZE <= key[1] <= max(history.archived)[1]]
