@@ -120,7 +120,7 @@ def doomed_backups(backups, ids, statuses, lock_held):
     alive = unfinished[-1:] if lock_held else []
     for value in ids:
         if value in alive:
-            raise BarmanError(f"backup {value} is being taken right now, so it is not deleted. Wait for its end, or end it: barman terminate-process SERVER backup.")
+            raise BarmanError(f"backup {value} is being taken right now, so it is not deleted. Wait for its end, or interrupt it with SIGINT.")
     statuses = set(statuses) | (set(RUNNING) if "STARTED" in statuses else set())
     return [backup for backup in backups if backup["backup_id"] in ids or backup["status"] in statuses and backup["backup_id"] not in alive]
 

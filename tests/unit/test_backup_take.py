@@ -156,7 +156,7 @@ def test_timeout_interrupts_the_whole_group(barman, tmp_path):
 def test_what_does_not_heed_sigint_is_unblocked(barman, tmp_path):
     with pytest.raises(BarmanError, match="was interrupted"):
         barman(f"trap '' INT; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; touch {tmp_path}/in-order").call(
-            "backup", timeout=0.2, unblock=lambda: (tmp_path / "go").touch())
+            "backup", timeout=0.2, unblock=(tmp_path / "go").touch)
     assert (tmp_path / "in-order").exists()
 
 
