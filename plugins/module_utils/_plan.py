@@ -59,12 +59,12 @@ def condition(place, wanted):
 def catalogue_findings(server, active, backup, why, wal, version):
     """What the catalogue says: target, backup, WAL, server."""
     found = [finding(
-        "target", backup, why, "From this archive the target cannot be reached, whatever is restored.",
-        "Choose a target inside a window of barman_catalog_info; the text above names the nearest.",
+        "target", backup, why, "From this archive the target cannot be reached.", "barman_catalog_info (playbooks/catalog.yml) shows what can.",
     )]
     if not active and version < SINCE["works_on_inactive"]:
         found.append(finding(
-            "server_active", False, f"server {server['name']} has active = false", "Barman before 3.17 restores nothing of an inactive server, with exit code 0.",
+            "server_active", False, f"server {server['name']} has active = false",
+            "Barman before 3.17 restores nothing of an inactive server, with exit code 0.",
             "Set active = true in its configuration.",
         ))
     if server.get("problem"):
@@ -73,7 +73,8 @@ def catalogue_findings(server, active, backup, why, wal, version):
         missing = ", ".join(f"{hole['first']} to {hole['last']}" for hole in wal["missing"])
         found.append(finding(
             "wal", not wal["missing"], f"{wal['required']} segments are needed, {'missing: ' + missing if missing else 'none is missing'}",
-            "Replay would end at the hole, before the target.", "Choose a target before the hole or a backup after it, or bring the segments back into the archive.",
+            "Replay would end at the hole, before the target.",
+            "Choose a target before the hole or a backup after it, or bring the segments back into the archive.",
         ))
     return found
 
@@ -89,7 +90,10 @@ def destination_findings(look, state, backup, options, ssh, running):
             "postgresql_major", host.get("binaries"), f"PostgreSQL {major}: {host.get('binaries') or 'not installed'}",
             f"The backup is of PostgreSQL {major}; no other major version can start it.", f"Install PostgreSQL {major} on the destination host.",
         ),
-        finding("rsync", host.get("rsync") or not ssh, "rsync is there" if host.get("rsync") else "rsync is not there", "Barman copies with rsync.", "Install rsync there."),
+        finding(
+            "rsync", host.get("rsync") or not ssh, "rsync is there" if host.get("rsync") else "rsync is not there", "Barman copies with rsync.",
+            "Install rsync there.",
+        ),
         finding(
             "running", "has_postmaster.pid" not in data,
             f"{real}/postmaster.pid names process {data['pid'] or '?'}, which {'runs' if 'living' in data else 'does not run'}" if "pid" in data
@@ -120,8 +124,9 @@ def destination_findings(look, state, backup, options, ssh, running):
 def _directory(check, place, state, delta, backup, where):
     real = place["real"]
     if "exists" not in place and "other" not in place and not ("parent" in place and "parent_writable" in place):
+        above = "this user must not write in the directory above it" if "parent" in place else "neither does the directory above it"
         return finding(
-            check, False, f"{real} does not exist{where}, and {'this user must not write in the directory above it' if 'parent' in place else 'neither does the directory above it'}",
+            check, False, f"{real} does not exist{where}, and {above}",
             "Barman makes one directory, not those above it.", f"Make {real} for the owner of the data: install -d -m 0700 -o postgres -g postgres {real}",
         )
     if "exists" in place and "writable" not in place:
@@ -135,9 +140,10 @@ def _directory(check, place, state, delta, backup, where):
         return finding(check, True, f"{real} holds the same cluster, stopped; only what differs is copied")
     if delta and check != "destination":
         return finding(check, True, f"{real} is not empty; only what differs is copied")
+    known = f", system identifier {place['identifier']}" if place.get("identifier") else ""
     what = {
         "started": "a restore of this collection that was started since", "other": "a complete restore of this collection for another target or backup",
-    }.get(state, f"something else ({', '.join(place['entries']) or 'not a directory'}{', system identifier ' + place['identifier'] if place.get('identifier') else ''})")
+    }.get(state, f"something else ({', '.join(place['entries']) or 'not a directory'}{known})")
     return finding(
         check, False, f"{real} is not empty{where}: {what}", "Barman up to 3.14 deletes what is there without a word, and later ones refuse.",
         "Give an empty or absent directory; playbooks/recover.yml sets the old one aside by itself.",

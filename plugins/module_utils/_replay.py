@@ -16,6 +16,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._target import MOM
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, parse_lsn
 
 STARTED = "starting PostgreSQL "
+TOO_EARLY = ("starting up", "not yet accepting")  # what a client is told, no reason for an end
 NOT_REACHED = "recovery ended before configured recovery target was reached"
 TIME = r"(?P<time>[0-9-]{10} [0-9:.]{8,15}(?:[+-][0-9:]{2,5}| ?[A-Z]{1,5})?)"
 STOP = re.compile(
@@ -47,7 +48,7 @@ def parse_log(text):
     text = text[text.rfind(STARTED) + 1:]
     stops = [found.groupdict() for found in STOP.finditer(text)]
     commits = [moment(found["time"]) for found in LAST_COMMIT.finditer(text)]
-    deaths = [found[1].strip() for found in re.finditer(r"(?:FATAL|PANIC): (.*)", text) if "starting up" not in found[1] and "not yet accepting" not in found[1]]
+    deaths = [found[1].strip() for found in re.finditer(r"(?:FATAL|PANIC): (.*)", text) if not any(words in found[1] for words in TOO_EARLY)]
     stop = stops[-1] if stops else None
     return dict(
         stop=dict(reason=stop["reason"].strip(), xid=stop["xid"], time=moment(stop["time"]), lsn=stop["lsn"], name=stop["name"]) if stop else None,
@@ -128,7 +129,10 @@ def epitaph(log, data_directory, log_file, target):
     if log and log["fatal"] and NOT_REACHED in log["fatal"]:
         last = f"The last transaction in it was at {log['last_commit']}. " if log["last_commit"] else "There is no later transaction in it than the backup's. "
         advice = "Choose a target before that" if target is None or target.type in ("time", "lsn") else "Check the target with barman_catalog_info"
-        return f"Replay came to the end of the archived WAL without reaching the target, and PostgreSQL ended. {last}{advice}, or target_latest=true for everything that is archived."
+        return (
+            f"Replay came to the end of the archived WAL without reaching the target, and PostgreSQL ended. {last}"
+            f"{advice}, or target_latest=true for everything that is archived."
+        )
     if log and log["fatal"]:
         return f"PostgreSQL on {data_directory} ended: {log['fatal']} (from {log_file})."
     where = f"see {log_file}" if log_file else "give log_file to have its reason here"

@@ -21,7 +21,9 @@ def checked(params):
     """The options, each one fit for Barman's command line; BarmanError for the first that is not."""
     check_name(params["server"], "server")
     if params["backup_id"] != "auto" and not BACKUP_ID.fullmatch(params["backup_id"]):
-        raise BarmanError(f"backup_id {params['backup_id'][:80]!r} is not a backup's id. Type it as barman_catalog_info shows it (20260915T020000), or leave it out.")
+        raise BarmanError(
+            f"backup_id {params['backup_id'][:80]!r} is not a backup's id. Type it as barman_catalog_info shows it (20260915T020000), or leave it out."
+        )
     for option in ("jobs", "bandwidth_limit"):
         if params[option] is not None and params[option] < 1:
             raise BarmanError(f"{option} is {params[option]}, and must be 1 or more.")
@@ -112,7 +114,8 @@ class Restore:
             after = self._finish(data["real"])
         except BarmanError as error:
             raise BarmanError(
-                f"{error}. {data['real']} holds an incomplete restore, marked as such, which must not be started; the same task run again redoes it.", **error.details
+                f"{error}. {data['real']} holds an incomplete restore, marked as such, which must not be started; the same task run again redoes it.",
+                **error.details
             ) from error
         segments, size = self.destination.measure(paths)
         self.destination.write_marker(data["real"], dict(marker, complete=True, inodes=dict(zip(paths, (place["inode"] for place in after["places"])))))

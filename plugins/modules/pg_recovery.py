@@ -52,8 +52,8 @@ attributes:
 notes:
   - The target options say what was asked for, so that it is compared with what was reached. Here they are optional, and at most one
     may be given; PostgreSQL's own target is in its configuration.
-  - While replay is paused, a table whose C(DROP) or C(TRUNCATE) was being replayed cannot be read, even though the target lies before its commit.
-    PostgreSQL took the lock when it replayed the statement, and keeps it until promotion. Set C(lock_timeout) when you look.
+  - While replay is paused, a table whose C(DROP) or C(TRUNCATE) was being replayed cannot be read, though the target lies before its
+    commit. PostgreSQL took the lock when it replayed the statement, and keeps it until promotion. Set C(lock_timeout) when you look.
 author:
   - pgrescue contributors (@pgrescue)
 seealso:
@@ -108,7 +108,9 @@ stopped_at:
       description: PostgreSQL's words for why it stopped.
       type: str
 discarded:
-  description: The first transaction that is not there any more, with C(lsn), C(xid) and C(time), read from WAL. Null if the next record is not a transaction's end.
+  description:
+    - The first transaction that is not there any more, with C(lsn), C(xid) and C(time), read from WAL.
+    - Null if the next record is not a transaction's end.
   returned: always
   type: dict
 distance_seconds:

@@ -33,7 +33,8 @@ def test_controldata_of_something_else(text):
 
 
 @pytest.mark.parametrize("path, tidy", [
-    ("/var/lib/postgresql/17/main", "/var/lib/postgresql/17/main"), ("/srv//pg/", "/srv/pg"), ("//srv/pg", "/srv/pg"), ("/srv/a.b_c-d@e+f=1,2", "/srv/a.b_c-d@e+f=1,2"),
+    ("/var/lib/postgresql/17/main", "/var/lib/postgresql/17/main"), ("/srv//pg/", "/srv/pg"), ("//srv/pg", "/srv/pg"),
+    ("/srv/a.b_c-d@e+f=1,2", "/srv/a.b_c-d@e+f=1,2"),
 ])
 def test_good_paths(path, tidy):
     assert check_path(path, "destination_directory") == tidy

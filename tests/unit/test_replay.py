@@ -53,7 +53,8 @@ def test_a_client_that_came_too_early_is_no_reason():
 
 @pytest.mark.parametrize("line, reason, key, value", [
     ('recovery stopping after WAL location (LSN) "0/3000028"', 'after WAL location (LSN) "0/3000028"', "lsn", "0/3000028"),
-    ('recovery stopping at restore point "before", time 2026-11-23 03:47:40.1+00', 'at restore point "before", time 2026-11-23 03:47:40.1+00', "name", "before"),
+    ('recovery stopping at restore point "before", time 2026-11-23 03:47:40.1+00',
+     'at restore point "before", time 2026-11-23 03:47:40.1+00', "name", "before"),
     ("recovery stopping after reaching consistency", "after reaching consistency", "xid", None),
     ("recovery stopping after abort of transaction 12, time 2026-11-23 03:47:40+00", "after abort of transaction 12, time 2026-11-23 03:47:40+00", "xid", "12"),
     ("recovery stopping before commit prepared of transaction 12, time 2026-11-23 03:47:40.5+00",

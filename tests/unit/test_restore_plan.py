@@ -56,7 +56,8 @@ def test_all_other_words():
 
 
 @pytest.mark.parametrize("given, expected", [
-    (None, None), ("", None), ("ssh postgres@db", SSH), ("ssh -p 2222 postgres@db", "ssh -p 2222 postgres@db -o StrictHostKeyChecking=yes -o BatchMode=yes"),
+    (None, None), ("", None), ("ssh postgres@db", SSH),
+    ("ssh -p 2222 postgres@db", "ssh -p 2222 postgres@db -o StrictHostKeyChecking=yes -o BatchMode=yes"),
     ("ssh -o StrictHostKeyChecking=yes postgres@db", "ssh -o StrictHostKeyChecking=yes postgres@db -o BatchMode=yes"),
     ("/usr/bin/ssh -oBatchMode=yes -oStrictHostKeyChecking=yes db", "/usr/bin/ssh -oBatchMode=yes -oStrictHostKeyChecking=yes db"),
 ])
@@ -65,7 +66,8 @@ def test_ssh_checks_host_keys(given, expected):
 
 
 @pytest.mark.parametrize("command", [
-    "ssh -o StrictHostKeyChecking=no postgres@db", "ssh -oStrictHostKeyChecking=accept-new db", "ssh -o 'StrictHostKeyChecking no' db", "ssh", "rsh db", "ssh db; id",
+    "ssh -o StrictHostKeyChecking=no postgres@db",
+    "ssh -oStrictHostKeyChecking=accept-new db", "ssh -o 'StrictHostKeyChecking no' db", "ssh", "rsh db", "ssh db; id",
     "ssh $(id)", "ssh 'a b'", "ssh \"db", "ssh db\nid", "sudo ssh db",
 ])
 def test_ssh_refused(command):
@@ -182,7 +184,8 @@ def test_catalogue_findings():
 
 
 def test_plan_and_complaint():
-    findings = [_plan.finding("target", True, "fine"), _plan.finding("wal", False, "a hole.", "It would end.", "Do this."), _plan.finding("space", False, "full", "No.", "Make room.")]
+    findings = [_plan.finding("target", True, "fine"), _plan.finding("wal", False, "a hole.", "It would end.", "Do this."),
+                _plan.finding("space", False, "full", "No.", "Make room.")]
     plan = _plan.assemble("main", BACKUP, "why", target(time="2026-11-23 03:30:00Z"), 2, dict(required=3, missing=[]), 5, findings)
     assert not plan["feasible"]
     assert (plan["target"]["utc"], plan["target_timeline"], plan["wal"]) == ("2026-11-23T03:30:00+00:00", 2, dict(required=3, missing=[]))
