@@ -18,7 +18,7 @@ SECRET_OPTIONS = frozenset(("aws_sse_customer_key", "encryption_passphrase_comma
 # Names that end so; 'PasswordAuthentication' of ssh and 'password_encryption' of PostgreSQL are no secrets.
 WORD = r"[A-Za-z0-9_-]*(?:password|passwd|passphrase|secret|token|api_?key|access_key|client_key|server_key)[0-9]*"
 # A value of conninfo: quoted, where a backslash escapes, else up to the next white space. An unfinished quote runs to the end.
-VALUE = r"(?:'(?:\\.|[^'\\])*'?|\"(?:\\.|[^\"\\])*\"?|(?:\\.|[^\s\\])+)"
+VALUE = r"(?:\*REDACTED\*(?=[\s\"'&]|$)|'(?:\\.|[^'\\])*'?|\"(?:\\.|[^\"\\])*\"?|(?:\\.|[^\s\\])+)"
 PATTERNS = (
     (re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@\"']*:)[^\s\"]*@", re.IGNORECASE), rf"\g<1>{REDACTED}@"),
     (re.compile(rf"([?&]{WORD}=)[^\s&\"']*", re.IGNORECASE), rf"\g<1>{REDACTED}"),

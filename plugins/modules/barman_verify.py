@@ -18,7 +18,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: partial
-    description: A backup that has a manifest is verified, a manifest is not made. RV(verified) is then V(null).
+    description: A backup that has a manifest is verified as it would be without check mode.
+    details: A manifest that is missing is not made, and without it nothing can be verified. RV(verified) is then V(null).
   diff_mode:
     support: none
     description: The manifest is as long as the list of files.
