@@ -173,8 +173,8 @@ def verifier(password, salt, iterations=ITERATIONS):
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     server = hmac.digest(salted, b"Server Key", "sha256")
-    encode = lambda value: base64.b64encode(value).decode()  # noqa: E731
-    return f"SCRAM-SHA-256${iterations}:{encode(salt)}${encode(stored)}:{encode(server)}"
+    salt, stored, server = (base64.b64encode(value).decode() for value in (salt, stored, server))
+    return f"SCRAM-SHA-256${iterations}:{salt}${stored}:{server}"
 
 
 def fits(known, password):

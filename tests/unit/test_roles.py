@@ -1,0 +1,78 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The variables of a role have the same names and defaults wherever they are written down."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.pgrescue.barman.plugins.filter.server_map import SERVER_OPTIONS
+
+ROLES = sorted((Path(__file__).parents[2] / "roles").iterdir())
+
+
+def load(role, path):
+    file = role / path
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
+
+
+def entry_points(role):
+    return load(role, "meta/argument_specs.yml")["argument_specs"]
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_defaults_are_those_of_the_specs(role):
+    options = {}
+    for spec in entry_points(role).values():
+        options.update(spec.get("options", {}))
+    documented = {name: option["default"] for name, option in options.items() if "default" in option}
+    defaults = load(role, "defaults/main.yml")
+    # An expression is computed where the role runs; its description says how.
+    computed = [name for name, value in defaults.items() if str(value).startswith("{{") and name not in documented]
+    assert set(computed) <= set(options)
+    assert {name: value for name, value in defaults.items() if name not in computed} == documented
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_entry_point_is_a_file_and_says_what_it_does(role):
+    for name, spec in entry_points(role).items():
+        assert (role / "tasks" / f"{name}.yml").exists()
+        assert spec["short_description"] and spec["description"]
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_names_carry_the_role(role):
+    names = list(load(role, "defaults/main.yml"))
+    for file in (role / "vars").glob("*.yml"):
+        names += [name.removeprefix("__") for name in load(role, file.relative_to(role))]
+    assert [name for name in names if not name.startswith(f"{role.name}_")] == []
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_families_have_the_same_keys(role):
+    keys = [set(load(role, file.relative_to(role))) for file in (role / "vars").glob("*.yml") if file.name != "main.yml"]
+    assert all(one == keys[0] for one in keys)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_roles_read_no_inventory_groups(role):
+    for file in (role / "tasks").rglob("*.yml"):
+        assert not re.search(r"\bgroups\[|\bgroups\.|\bhostvars\b", file.read_text(encoding="utf-8")), file
+
+
+def test_the_filter_knows_the_options_of_a_server():
+    role = next(role for role in ROLES if role.name == "barman_server")
+    options = entry_points(role)["main"]["options"]["barman_server_servers"]["options"]
+    assert sorted(SERVER_OPTIONS) == sorted(options)
+
+
+def test_grants_cover_the_supported_majors():
+    role = next(role for role in ROLES if role.name == "pg_primary")
+    grants = load(role, "vars/main.yml")["__pg_primary_grants"]
+    assert list(grants) == ["13", "14", "15", "16", "17", "18"]
+    for major, grant in grants.items():
+        assert ("pg_checkpoint" in grant["roles"]) == (int(major) >= 15)
+        assert not {"pg_write_all_data", "pg_read_all_data", "pg_read_server_files", "pg_execute_server_program"} & set(grant["roles"])
