@@ -95,7 +95,7 @@ class Restore:
         self.state = _plan.condition(self.look["places"][0], self.request)
         running = running_restores(self.look["places"][0]["real"])
         findings += _plan.destination_findings(self.look, self.state, backup, dict(options, tablespace_names=list(places)), options["ssh"], running)
-        if self.state == "vacant":
+        if self.state not in ("complete", "incomplete") and not options["delta"]:
             findings.append(_plan.space_finding(self.look["places"], size))
         return findings
 
