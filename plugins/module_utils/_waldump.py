@@ -1,0 +1,200 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Transactions in the output of pg_waldump (PostgreSQL 13 to 18). Pure: lines in, Transactions out, one pass.
+
+What is held is one entry per transaction that is open at that point of WAL. What a transaction did to tables is told by:
+LOCK (an AccessExclusiveLock, by oid), the rows that it removed from pg_class, the storage that it created, and in its
+commit record the storage that it removed and, from PostgreSQL 15 on, the oids whose statistics went with it.
+"""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from ._wal import parse_lsn
+
+LINE = re.compile(r"rmgr: (\w+) +len \(rec/tot\): +\d+/ +\d+, tx: +(\d+), lsn: ([0-9A-F/]+), prev [0-9A-F/]+, desc: ([A-Z_]+)(\S*) ?(.*)")
+COMMIT = re.compile(r"(?:(\d+): )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
+STORAGE = re.compile(r"(?:(base)|(global)|pg_tblspc/(\d+)/PG_\w+)/(?:(\d+)/)?(\d+)(?=[\s;]|$)")     # temporary and other forks do not match
+LOCK = re.compile(r"xid (\d+) db (\d+) rel (\d+)")
+BLOCK = re.compile(r"blkref #(\d): rel (\d+/\d+/\d+) (fork \w+ )?blk (\d+)")
+OFFSET = re.compile(r"(?<!new_)(?<!old_)\boff:? (\d+)|\bold_off: (\d+)")
+NEW_OFFSET = re.compile(r"new(?:_off:| off) (\d+)")
+TUPLES = re.compile(r"(?:ntuples: )?(\d+)")
+STATISTICS = re.compile(r"\b2/(\d+)/(\d+)\b")           # 2: PGSTAT_KIND_RELATION
+OLDEST = re.compile(r"oldestRunningXid (\d+)")
+DATABASE = re.compile(r"dir (\d+/\d+)|(\d+/\d+)")
+COUNTED = {"INSERT": 0, "UPDATE": 1, "HOT_UPDATE": 1, "DELETE": 2}
+GLOBAL_SPACE, DEFAULT_SPACE = "1664", "1663"
+XIDS = 1 << 32
+
+
+@dataclass
+class Transaction:
+    """What WAL says of one transaction. Relations are file paths 'tablespace/database/filenode' or pairs (database, oid)."""
+
+    xid: int
+    first_lsn: str
+    commits_before: int = 0                              # commits that had been seen at first_lsn or at the lock
+    lock_lsn: str | None = None
+    lock_seen: bool = True                               # False: the lock was taken before what was read
+    commit_lsn: str | None = None
+    commit_time: datetime | None = None
+    commits_between: int = 0                             # other commits between the lock and the own commit
+    locks: list = field(default_factory=list)            # (database, oid)
+    rows: dict = field(default_factory=dict)             # path -> [inserted, updated, deleted]
+    created: list = field(default_factory=list)          # paths
+    removed: list = field(default_factory=list)          # paths, from the commit record
+    dropped: list = field(default_factory=list)          # (database, oid), PostgreSQL 15 and later
+    databases: list = field(default_factory=list)        # 'tablespace/database' of DROP DATABASE
+    class_born: set = field(default_factory=set)         # places in pg_class that hold its own rows
+    class_deleted: int = 0                               # rows of others that it removed from pg_class
+    class_inserted: int = 0
+
+    def absorb(self, other):
+        """Take over what a subtransaction did."""
+        if parse_lsn(other.first_lsn) < parse_lsn(self.first_lsn):
+            self.first_lsn = other.first_lsn
+        if other.lock_lsn and (not self.lock_lsn or parse_lsn(other.lock_lsn) < parse_lsn(self.lock_lsn)):
+            self.lock_lsn, self.lock_seen, self.commits_before = other.lock_lsn, other.lock_seen, other.commits_before
+        self.locks += other.locks
+        self.created += other.created
+        self.databases += other.databases
+        for path, counts in other.rows.items():
+            mine = self.rows.setdefault(path, [0, 0, 0])
+            mine[:] = [one + two for one, two in zip(mine, counts)]
+        self.class_deleted += other.class_deleted
+        self.class_inserted += other.class_inserted
+
+    @property
+    def gone(self):
+        """The oids that were dropped and had existed before, PostgreSQL 15 and later: a rewrite drops what it created."""
+        born = {path.split("/")[2] for path in self.created}
+        return [pair for pair in self.dropped if pair[1] not in born]
+
+    @property
+    def may_drop(self):
+        """Whether a relation that existed before is gone (a table or only an index; the names tell)."""
+        if self.databases:
+            return True
+        rewritten = self.created and self.class_inserted and not self.dropped      # up to 14 no better evidence
+        return bool(self.class_deleted) and not rewritten and bool(self.gone or not self.dropped)
+
+    @property
+    def may_truncate(self):
+        """Whether storage was replaced with nothing copied: TRUNCATE, or REINDEX (the names tell)."""
+        return bool(self.removed and self.created) and not self.class_inserted
+
+
+class Collector:
+    """Fed with the records of one timeline in order; feed() returns a Transaction when its commit record comes."""
+
+    def __init__(self, class_files=()):
+        self.class_files = set(class_files)              # files of pg_class that do not have its first name, 1259
+        self.open = {}
+        self.commits = 0
+        self.last_lsn = None
+        self.last_time = None
+
+    def feed(self, line):
+        """Take one line of pg_waldump. Lines that are no record are passed over."""
+        found = LINE.match(line)
+        if not found:
+            return None
+        manager, xid, lsn, action, variant, text = found.groups()
+        self.last_lsn = lsn
+        if manager == "Transaction":
+            return self._transaction(int(xid), lsn, action, text)
+        if manager == "Standby":
+            self._standby(int(xid), lsn, action, text)
+        elif xid != "0":
+            entry = self._entry(int(xid), lsn)
+            if manager == "Heap":
+                self._heap(entry, action, text)
+            elif manager == "Heap2" and action == "MULTI_INSERT":
+                block = BLOCK.search(text)
+                if block:
+                    self._count(entry, block[2], 0, int(TUPLES.match(text)[1]))
+            elif manager == "Storage" and action == "CREATE":
+                entry.created += _paths(text)
+            elif manager == "Database" and action == "DROP":
+                entry.databases += [one or two for one, two in DATABASE.findall(text)]
+        return None
+
+    def _entry(self, xid, lsn):
+        entry = self.open.get(xid)
+        if entry is None:
+            entry = self.open[xid] = Transaction(xid, lsn, self.commits)
+        return entry
+
+    def _transaction(self, xid, lsn, action, text):
+        if action not in ("COMMIT", "COMMIT_PREPARED", "ABORT", "ABORT_PREPARED"):
+            if xid:
+                self._entry(xid, lsn)
+            return None
+        ended = COMMIT.match(text)
+        if not ended:
+            return None
+        xid = int(ended[1] or xid)
+        parts = dict(part.partition(": ")[::2] for part in text.split("; ")[1:])
+        children = [self.open.pop(int(child), None) for child in parts.get("subxacts", "").split() if child.isdigit()]
+        entry = self.open.pop(xid, None) or Transaction(xid, lsn, self.commits)
+        if action.startswith("ABORT"):
+            return None
+        for child in children:
+            if child:
+                entry.absorb(child)
+        entry.commit_lsn = lsn
+        entry.commit_time = self.last_time = datetime.fromisoformat(ended[2]).replace(tzinfo=timezone.utc)
+        entry.removed = _paths(parts.get("rels", ""))
+        entry.dropped = STATISTICS.findall(parts.get("dropped stats", ""))
+        entry.commits_between = self.commits - entry.commits_before if entry.lock_lsn else 0
+        self.commits += 1
+        return entry
+
+    def _standby(self, xid, lsn, action, text):
+        if action == "LOCK":
+            for holder, database, oid in LOCK.findall(text):
+                entry = self._entry(int(holder), lsn)
+                if entry.lock_lsn is None:               # a snapshot of all locks (no xid) repeats what was logged before
+                    entry.lock_lsn, entry.lock_seen, entry.commits_before = lsn, bool(xid), self.commits
+                if (database, oid) not in entry.locks:
+                    entry.locks.append((database, oid))
+        elif action == "RUNNING_XACTS":                  # what a crash ended has no abort record
+            oldest = OLDEST.search(text)
+            if oldest:
+                limit = int(oldest[1])
+                for old in [old for old in self.open if 0 < (limit - old) % XIDS < XIDS // 2]:
+                    del self.open[old]
+
+    def _heap(self, entry, action, text):
+        if action not in COUNTED:
+            return
+        blocks = {number: (path, block) for number, path, fork, block in BLOCK.findall(text) if not fork}
+        if "0" not in blocks:
+            return
+        path, block = blocks["0"]
+        self._count(entry, path, COUNTED[action], 1)
+        if not (path.endswith("/1259") or path in self.class_files):
+            return
+        old, new = OFFSET.search(text), NEW_OFFSET.search(text)
+        place = (path, blocks.get("1", blocks["0"])[1], old and (old[1] or old[2]))
+        if action == "INSERT":
+            entry.class_inserted += 1
+            entry.class_born.add((path, block, place[2]))
+        elif action == "DELETE":
+            entry.class_deleted += place not in entry.class_born
+        elif place in entry.class_born and new:
+            entry.class_born.add((path, block, new[1]))
+
+    @staticmethod
+    def _count(entry, path, column, number):
+        entry.rows.setdefault(path, [0, 0, 0])[column] += number
+
+
+def _paths(text):
+    """Files as the text names them, as 'tablespace/database/filenode'."""
+    return ["/".join((DEFAULT_SPACE if base else GLOBAL_SPACE if shared else space, database or "0", node))
+            for base, shared, space, database, node in STORAGE.findall(text)]

@@ -1,0 +1,178 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a transaction did, in names: its kind, its relations, and the recovery target that ends just before it."""
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from ._backups import COPIED, read_backups
+from ._pgclass import Names, read_names
+from ._wal import WalError, parse_lsn
+
+KINDS = ("drop", "truncate", "delete", "update")          # the gravest first
+PARTS = ("index", "toast", "partitioned index", "type")   # what belongs to a table
+FIRST_OID = 16384                                         # FirstNormalObjectId: below are the system catalogues
+
+
+@dataclass
+class Wanted:
+    """What is looked for. name: 'schema.table', an oid, a path, or None; known: whether a catalogue has had such a name."""
+
+    kinds: list
+    name: str | None
+    database: str | None
+    minimum_rows: int
+    known: bool = False
+    unnamed: int = 0                                      # transactions left out that did it to something without a name
+
+    def __post_init__(self):
+        if self.name and not re.fullmatch(r"\d+|\d+/\d+/\d+", self.name) and "." not in self.name:
+            self.name = f"public.{self.name}"
+        self.known = bool(self.name) and "." not in self.name
+
+    def fits(self, relation):
+        """Whether one relation of a transaction is the one that is looked for."""
+        if self.database and self.database not in (relation["database"], relation["database_oid"]):
+            return False
+        return not self.name or self.name in (relation["name"], str(relation["oid"]), relation["path"])
+
+
+class Catalogues:
+    """The names as they were at an LSN: from a data directory, or the newest base backup that ended before."""
+
+    def __init__(self, source, server=None, data_directory=None):
+        self.major = source.major
+        self.places = [(0, data_directory)] if data_directory else []
+        if data_directory and not os.path.isfile(os.path.join(data_directory, "global", "pg_filenode.map")):
+            raise WalError(f"{data_directory} is not a data directory that this user can read")
+        if server and not data_directory:
+            base = server.directory("basebackups_directory")
+            for backup in read_backups(server):
+                data = os.path.join(base, backup["backup_id"], "data")
+                if backup["status"] in COPIED and backup["end_lsn"] and os.path.isfile(os.path.join(data, "global", "pg_filenode.map")):
+                    self.places.append((parse_lsn(backup["end_lsn"]), data))
+        self._last = (None, Names())
+
+    def at(self, lsn):
+        """The Names at an LSN given as text; before the first backup, those of the first."""
+        position = parse_lsn(lsn)
+        earlier = [data for end, data in self.places if end <= position] or [data for _end, data in self.places[:1]]
+        data = earlier[-1] if earlier else None
+        if data != self._last[0]:
+            self._last = (data, read_names(data, self.major))
+        return self._last[1]
+
+    def class_files(self):
+        """Files of pg_class, as the newest backup has them."""
+        return read_names(self.places[-1][1], self.major).class_files if self.places else ()
+
+    def refuse_unknown(self, wanted):
+        """Nothing was found of a name: that is an answer only if some catalogue has it."""
+        for _end, data in self.places[::-1]:
+            names = read_names(data, self.major)
+            if any(wanted.name == relation.name and wanted.database in (None, relation.database, relation.database_oid) for relation in names.by_oid.values()):
+                return
+        raise WalError(
+            f"no {'base backup' if not self.places else 'catalogue in ' + str(len(self.places)) + ' base backups or directories'} knows {wanted.name}, so WAL, which "
+            f"holds numbers only, cannot be searched for it: it may have been created after the last backup. Search without relation, and look for one without a name"
+        )
+
+
+def describe(entry, timeline, catalogues, wanted):
+    """A Transaction as a dict of transactions[], or None when it is not wanted."""
+    grave = entry.may_drop or entry.may_truncate
+    big = any(max(counts[1:]) >= wanted.minimum_rows and _is_user(path) for path, counts in entry.rows.items())
+    if not (grave or big or "commit" in wanted.kinds):
+        return None
+    names = catalogues.at(entry.commit_lsn)
+    done = {
+        "drop": _dropped(entry, names) if entry.may_drop else [],
+        "truncate": _truncated(entry, names) if entry.may_truncate else [],
+        "delete": _written(entry, names, 2, wanted.minimum_rows),
+        "update": _written(entry, names, 1, wanted.minimum_rows),
+        "commit": _written(entry, names),
+    }
+    if wanted.name and any(kind in wanted.kinds and relation["name"] is None for kind in KINDS[:2] for relation in done[kind]):
+        wanted.unnamed += not any(wanted.fits(relation) for kind in KINDS for relation in done[kind])
+    done = {kind: [relation for relation in relations if wanted.fits(relation)] for kind, relations in done.items()}
+    matching = [kind for kind in KINDS if done[kind] and (kind in wanted.kinds or "commit" in wanted.kinds)]
+    if not matching and ("commit" not in wanted.kinds or (not done["commit"] and (wanted.name or wanted.database))):
+        return None
+    kind = matching[0] if matching else "commit"
+    relations = [{key: value for key, value in relation.items() if key != "database_oid"} for relation in done[kind]]
+    common = dict(target_exclusive=True, target_timeline=timeline)
+    before_lock = entry.lock_lsn if entry.lock_seen else None
+    return dict(
+        xid=entry.xid, kind=kind, commit_time=entry.commit_time.isoformat(timespec="microseconds"), first_lsn=_plain(entry.first_lsn),
+        lock_lsn=_plain(before_lock), commit_lsn=_plain(entry.commit_lsn), timeline=timeline, relations=relations,
+        target=dict(common, target_lsn=_plain(entry.commit_lsn)),
+        target_inspect=dict(common, target_lsn=_plain(before_lock or entry.commit_lsn)) if entry.lock_seen else None,
+        commits_between=entry.commits_between,
+    )
+
+
+def _dropped(entry, names):
+    """What is gone: by oid where the commit record has oids, else by file, else what was locked."""
+    found = [_relation(entry, names, path=None, pair=pair, evidence="catalog") for pair in entry.gone]
+    if not entry.dropped:
+        found = [_relation(entry, names, path=path, evidence="storage") for path in entry.removed]
+    if not entry.removed:                                 # a view, or a temporary table of which WAL knows nothing else
+        found = [relation for relation in found if relation["name"]]
+    found = _tables(found)
+    if not entry.dropped and not any(relation["name"] for relation in found):
+        found += _tables([_relation(entry, names, pair=pair, evidence="lock") for pair in entry.locks if pair in names.by_oid])
+    for place in entry.databases:
+        oid = place.split("/")[1]
+        found.append(_blank(names, oid, None, None, "storage"))
+    return found
+
+
+def _truncated(entry, names):
+    """Whose storage was replaced; when a rewrite after the backup gave it another file, what was locked."""
+    found = _tables([_relation(entry, names, path=path, evidence="storage") for path in entry.removed])
+    if any(relation["name"] for relation in found):
+        return found
+    locked = [pair for pair in entry.locks if pair in names.by_oid]
+    if not locked:
+        return found
+    return _tables([_relation(entry, names, pair=pair, evidence="lock") for pair in locked])
+
+
+def _written(entry, names, column=None, minimum=1):
+    chosen = [path for path, counts in entry.rows.items() if _is_user(path) and (column is None or counts[column] >= minimum)]
+    found = [_relation(entry, names, path=path, evidence="storage") for path in chosen]
+    return [relation for relation in found if relation["type"] != "toast" and (relation["oid"] is None or relation["oid"] >= FIRST_OID)]
+
+
+def _tables(relations):
+    """Without indexes and toast tables: they go with their table."""
+    return [relation for relation in relations if relation["type"] not in PARTS]
+
+
+def _relation(entry, names, path=None, pair=None, evidence=None):
+    row = names.by_path.get(path) if path else names.by_oid.get(pair)
+    database = path.split("/")[1] if path else pair[0]
+    shown = _blank(names, database, int(pair[1]) if pair else None, path, evidence)
+    if row:
+        shown.update(name=row.name, type=row.type, oid=int(row.oid), path=path or row.path)
+    shown.update(zip(("inserted", "updated", "deleted"), entry.rows.get(shown["path"], (0, 0, 0))))
+    return shown
+
+
+def _blank(names, database, oid, path, evidence):
+    return dict(
+        name=None, type=None, database=names.databases.get(database, database), database_oid=database, oid=oid, path=path, evidence=evidence,
+        inserted=0, updated=0, deleted=0,
+    )
+
+
+def _is_user(path):
+    return int(path.rpartition("/")[2]) >= FIRST_OID
+
+
+def _plain(lsn):
+    """An LSN without the leading zeros of pg_waldump."""
+    return lsn and "/".join(f"{int(part, 16):X}" for part in lsn.split("/"))

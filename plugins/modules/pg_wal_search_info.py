@@ -1,0 +1,350 @@
+#!/usr/bin/python
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_wal_search_info
+short_description: Find the transactions that dropped, truncated, deleted or updated, and the recovery target before each
+version_added: 0.1.0
+author: pgrescue contributors (@pgrescue)
+description:
+  - Reads WAL with C(pg_waldump) and says which transactions dropped or truncated a table, deleted or updated many of its rows,
+    or simply which transactions committed between two moments, and for each the recovery target that ends just before it.
+  - Nothing is asked of PostgreSQL, so it works when the server is gone. What is not archived yet is not found with O(server);
+    M(pgrescue.barman.barman_wal) archives everything first, if the server still runs.
+  - WAL names relations by number. Their names come from the newest base backup that was complete before the transaction,
+    or from O(data_directory). A table that was created after that backup has RV(transactions[].relations[].name=null);
+    it is found when O(relation) is not given, and by its oid. A table that was renamed since has its older name.
+  - Backups that Barman keeps as tar files or encrypted, and directories that the user of the task cannot read, give no names.
+options:
+  server:
+    description: The server of Barman whose archive is searched, on the Barman host. Its base backups give the names.
+    type: str
+  directory:
+    description:
+      - A directory with WAL segments side by side, for example C(pg_wal) of a data directory, on the host that has it.
+      - The C(.history) files in it tell the timelines apart.
+    type: path
+  data_directory:
+    description:
+      - A data directory of the same cluster as it was before the transaction, such as a base backup or one that was set aside.
+        It gives the names.
+    type: path
+  start:
+    description:
+      - Only transactions that committed at or after this, an LSN (C(X/Y)) or a moment as PostgreSQL prints it, with offset.
+      - Not given, it is one day before O(end), or before now.
+      - Reading begins a segment or two earlier, so that a transaction's first record is seen; one that had
+        begun long before has a RV(transactions[].first_lsn) that is too late.
+    type: str
+  end:
+    description: Only transactions that committed at or before this, an LSN or a moment. Not given, it is the end of the archive.
+    type: str
+  timeline:
+    description: The branch of history to search, with its ancestors. Not given, it is the one that was written last.
+    type: int
+  relation:
+    description:
+      - Only transactions that did it to this relation, C(schema.table), an oid, or the path of a file C(tablespace/database/filenode) of numbers.
+      - It is an error when no base backup knows the name, because that is no proof that nothing happened.
+    type: str
+  database:
+    description: Only relations of this database, a name or an oid. It matters when several have a relation of the same name.
+    type: str
+  kind:
+    description:
+      - What to look for.
+      - V(drop) is C(DROP TABLE), also of views, sequences and databases, V(truncate) is C(TRUNCATE).
+      - V(delete) and V(update) are at least O(minimum_rows) rows of one table.
+      - V(commit) is every transaction that committed.
+      - Rewrites that keep the rows (C(VACUUM FULL), C(CLUSTER), C(REINDEX), C(ALTER TABLE)) and the drop of an index alone are V(commit) only,
+        as far as names tell an index from a table.
+    type: list
+    elements: str
+    choices: [drop, truncate, delete, update, commit]
+    default: [drop, truncate]
+  minimum_rows:
+    description: How many rows of one table make a V(delete) or V(update).
+    type: int
+    default: 1000
+  limit:
+    description: How many transactions are returned at most, the newest ones. RV(found) counts all.
+    type: int
+    default: 100
+extends_documentation_fragment:
+  - pgrescue.barman.barman
+requirements:
+  - C(pg_waldump) of the WAL's own major version, PostgreSQL 13 to 18
+notes:
+  - With O(directory) neither Barman nor its user is needed; run as a user who can read the files, such as C(postgres).
+  - A C(DROP) or C(TRUNCATE) is seen by its AccessExclusiveLock and commit record, which need C(wal_level=replica) or higher.
+  - The whole of WAL in the range is read, in one process and in a memory that does not grow with it.
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is changed in any case.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+  idempotent:
+    support: full
+    description: Nothing is changed.
+  async:
+    support: full
+    description: A search of many segments takes minutes.
+  platform:
+    support: full
+    platforms: posix
+    description: Runs on the Barman host, or where the directory is.
+"""
+
+EXAMPLES = r"""
+- name: Who dropped the customers?
+  pgrescue.barman.pg_wal_search_info:
+    server: main
+    relation: public.customer
+  become: true
+  become_user: barman
+  register: search
+
+- name: Everything that committed in a minute
+  pgrescue.barman.pg_wal_search_info:
+    server: main
+    kind: commit
+    start: "2026-09-15 14:30:00+02:00"
+    end: "2026-09-15 14:31:00+02:00"
+  become: true
+  become_user: barman
+
+- name: Big deletes in what a dead server left behind
+  pgrescue.barman.pg_wal_search_info:
+    directory: /var/lib/postgresql/17/main.aside-20260915T123000Z/pg_wal
+    data_directory: /var/lib/postgresql/17/main.aside-20260915T123000Z
+    kind: [delete, truncate]
+    minimum_rows: 100
+  become: true
+  become_user: postgres
+"""
+
+RETURN = r"""
+transactions:
+  description: The transactions, in the order of their commits.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    xid:
+      description: The transaction's number.
+      type: int
+    kind:
+      description: The gravest thing that it did, V(drop), V(truncate), V(delete), V(update) or V(commit).
+      type: str
+    commit_time:
+      description: When it committed, ISO 8601 in UTC.
+      type: str
+    first_lsn:
+      description: Where its first record begins, as far back as was read.
+      type: str
+    lock_lsn:
+      description: Where its first AccessExclusiveLock was logged, null without one and when that was before what was read.
+      type: str
+    commit_lsn:
+      description: Where its commit record begins.
+      type: str
+    timeline:
+      description: The timeline that holds the commit record.
+      type: int
+    relations:
+      description: The relations that it did that to; with V(commit) all that it wrote to, except the system catalogues.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: C(schema.relation), null when no base backup knows it.
+          type: str
+        type:
+          description: The kind of relation, such as V(table), null when unknown.
+          type: str
+        database:
+          description: The database's name, or its oid when unknown.
+          type: str
+        oid:
+          description: The oid, null when unknown.
+          type: int
+        path:
+          description: The file, C(tablespace/database/filenode), null when unknown.
+          type: str
+        evidence:
+          description: V(storage) or V(catalog), WAL says it of this relation. V(lock), it was locked, and what was removed has no name.
+          type: str
+        inserted:
+          description: Rows inserted by this transaction.
+          type: int
+        updated:
+          description: Rows updated.
+          type: int
+        deleted:
+          description: Rows deleted.
+          type: int
+    target:
+      description:
+        - The options of a recovery (C(target_lsn), C(target_exclusive), C(target_timeline)) that stops just before the commit record. Every
+          transaction that committed earlier is there, and nothing of this one. It equals C(target_xid) with C(target_exclusive), without depending on a
+          number that comes again.
+        - Replayed so far and paused, the tables cannot be read, because the transaction's AccessExclusiveLock has been replayed. It goes away at the promotion.
+      type: dict
+    target_inspect:
+      description:
+        - The same, before the transaction's first AccessExclusiveLock, so that its tables can be read while replay is paused.
+          RV(transactions[].commits_between) commits of others are then missing; without a lock it equals RV(transactions[].target).
+        - Null when the lock was taken before what was read; an earlier O(start) finds it.
+      type: dict
+    commits_between:
+      description: How many other transactions committed after RV(transactions[].target_inspect) and before RV(transactions[].target).
+      type: int
+found:
+  description: How many transactions were found, O(limit) or more.
+  returned: success
+  type: int
+unnamed:
+  description: With O(relation), how many drops and truncates of relations without a name were left out. Not 0, one of them may be it.
+  returned: success
+  type: int
+searched:
+  description: What was read, one entry for each stretch without a hole.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    timeline:
+      description: The timeline.
+      type: int
+    first:
+      description: The first segment.
+      type: str
+    last:
+      description: The last segment.
+      type: str
+    last_lsn:
+      description: The last record that could be read, null if there was none.
+      type: str
+    last_time:
+      description: The time of the last commit that was read.
+      type: str
+"""
+
+from collections import deque
+from datetime import datetime, timedelta, timezone
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError, check_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
+from ansible_collections.pgrescue.barman.plugins.module_utils._target import LSN, parse_moment
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, parse_lsn, segment_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._waldump import Collector
+from ansible_collections.pgrescue.barman.plugins.module_utils._walnames import Catalogues, Wanted, describe
+from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_directory, of_server
+
+LATE = timedelta(seconds=30)          # commit records are not strictly in the order of their times
+
+
+def bound(text):
+    """A start or end as (LSN as a number or None, moment or None)."""
+    if not text:
+        return None, None
+    return (parse_lsn(text), None) if LSN.fullmatch(text) else (None, parse_moment(text))
+
+
+def choose_stretches(source, timeline, start, end):
+    """What has to be read: the segments of the branch from the start on, up to the end if that is an LSN."""
+    current = next(entry["timeline"] for entry in source.timelines if entry["current"])
+    if timeline is not None and timeline not in source.tree.parents:
+        raise WalError(f"timeline {timeline} is not in the archive; there are {', '.join(map(str, sorted(source.tree.parents)))}")
+    stretches = source.stretches(timeline or current)
+    if end[0] is not None:
+        last = end[0] // source.size + 1                # the record at the end may go on in the next segment
+        stretches = [(number, low, min(high, last)) for number, low, high in stretches if low <= last]
+    if start[0] is not None:
+        first = max(start[0] // source.size - 1, 0)
+        return [(number, max(low, first), high) for number, low, high in stretches if high >= first]
+    return source.since(stretches, start[1]) if stretches else []
+
+
+def search(source, stretches, start, end, catalogues, wanted, limit):
+    """The newest transactions that are wanted, how many there are in all, and what was read."""
+    newest, found, searched = deque(maxlen=limit), 0, []
+    for timeline, first, last in stretches:
+        collector = Collector(catalogues.class_files())
+        lines = source.lines(timeline, first, last)
+        for line in lines:
+            entry = collector.feed(line)
+            if entry is None:
+                continue
+            if end[1] and entry.commit_time > end[1] + LATE or end[0] is not None and parse_lsn(entry.commit_lsn) > end[0]:
+                break
+            if start[0] is not None and parse_lsn(entry.commit_lsn) < start[0] or start[1] and entry.commit_time < start[1]:
+                continue
+            if end[1] and entry.commit_time > end[1]:
+                continue
+            shown = describe(entry, timeline, catalogues, wanted)
+            if shown:
+                found += 1
+                newest.append(shown)
+        lines.close()
+        searched.append(dict(
+            timeline=timeline, first=segment_name(timeline, first, source.size), last=segment_name(timeline, last, source.size),
+            last_lsn=collector.last_lsn, last_time=collector.last_time.isoformat(timespec="microseconds") if collector.last_time else None,
+        ))
+    return list(newest), found, searched
+
+
+def run(params):
+    start, end = bound(params["start"]), bound(params["end"])
+    if start == (None, None):
+        start = (None, (end[1] or datetime.now(timezone.utc)) - timedelta(days=1)) if end[0] is None else (0, None)
+    server = None
+    if params["server"]:
+        server = read_configuration(params["barman_config"]).server(check_name(params["server"], "server"))
+    source = of_server(server) if server else of_directory(params["directory"])
+    catalogues = Catalogues(source, server, params["data_directory"])
+    wanted = Wanted(params["kind"], params["relation"], params["database"], params["minimum_rows"])
+    stretches = choose_stretches(source, params["timeline"], start, end)
+    transactions, found, searched = search(source, stretches, start, end, catalogues, wanted, params["limit"])
+    if not found and wanted.name and not wanted.known:
+        catalogues.refuse_unknown(wanted)
+    return dict(transactions=transactions, found=found, unnamed=wanted.unnamed, searched=searched)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=dict(
+            BARMAN_ARGUMENTS,
+            server=dict(type="str"),
+            directory=dict(type="path"),
+            data_directory=dict(type="path"),
+            start=dict(type="str"),
+            end=dict(type="str"),
+            timeline=dict(type="int"),
+            relation=dict(type="str"),
+            database=dict(type="str"),
+            kind=dict(type="list", elements="str", choices=["drop", "truncate", "delete", "update", "commit"], default=["drop", "truncate"]),
+            minimum_rows=dict(type="int", default=1000),
+            limit=dict(type="int", default=100),
+        ),
+        required_one_of=[("server", "directory")],
+        mutually_exclusive=[("server", "directory")],
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(changed=False, **run(module.params))
+    except BarmanError as error:
+        module.fail_json(msg=str(error), **error.details)
+    except WalError as error:
+        module.fail_json(msg=f"WAL cannot be searched: {error}.")
+
+
+if __name__ == "__main__":
+    main()

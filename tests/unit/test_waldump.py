@@ -1,0 +1,195 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Transactions in recorded output of pg_waldump, and names in pages of pg_class.
+
+The recordings hold, of one workload: a drop of the tables a and b in one transaction while two others committed, TRUNCATE tr, a DELETE and
+an UPDATE of big (every 250th record), VACUUM FULL, REINDEX and ALTER TABLE of re, a temporary table, a table without a name (created after
+the backup) dropped, and DROP of tr under the file that TRUNCATE gave it.
+"""
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.pgrescue.barman.plugins.module_utils._pgclass import CLASS_ROW, Names, Relation, read_names
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError
+from ansible_collections.pgrescue.barman.plugins.module_utils._waldump import Collector
+from ansible_collections.pgrescue.barman.plugins.module_utils._walnames import Catalogues, Wanted, describe
+
+RECORDINGS = Path(__file__).parent / "recordings" / "pg_waldump"
+MAJORS = (15, 17)
+# What the base backup before the workload knew: oid, name, type; file and oid were still the same.
+BACKUP = [
+    (16384, "public.ledger", "table"), (16391, "public.a", "table"), (16394, "pg_toast.pg_toast_16391", "toast"),
+    (16395, "pg_toast.pg_toast_16391_index", "index"), (16396, "public.a_pkey", "index"), (16398, "public.b", "table"), (16401, "public.big", "table"),
+    (16404, "public.tr", "table"), (16407, "pg_toast.pg_toast_16404", "toast"), (16408, "pg_toast.pg_toast_16404_index", "index"),
+    (16409, "public.tr_pkey", "index"), (16411, "public.re", "table"), (16414, "public.re_pkey", "index"),
+]
+
+
+class Known(Catalogues):
+    def __init__(self):
+        self.names = Names(databases={"5": "postgres"})
+        self.places = []
+        for oid, name, kind in BACKUP:
+            row = Relation("postgres", "5", str(oid), name, kind, f"1663/5/{oid}")
+            self.names.by_oid["5", str(oid)] = self.names.by_path[row.path] = row
+
+    def at(self, lsn):
+        return self.names
+
+
+def lines(major):
+    return (RECORDINGS / f"{major}.txt").read_text().splitlines(True)
+
+
+def old(text):
+    """A record as PostgreSQL 13 and 14 write it: without the statistics."""
+    return "; ".join(part for part in text.split("; ") if not part.startswith("dropped stats"))
+
+
+def search(records, kinds=("drop", "truncate"), relation=None, database=None, minimum_rows=3):
+    collector, wanted = Collector(), Wanted(list(kinds), relation, database, minimum_rows)
+    entries = [entry for entry in map(collector.feed, records) if entry]
+    found = [shown for shown in (describe(entry, 1, Known(), wanted) for entry in entries) if shown]
+    return found, wanted, collector
+
+
+def brief(found):
+    return [(one["kind"], [relation["name"] for relation in one["relations"]]) for one in found]
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_drops_and_truncates(major):
+    found, _wanted, collector = search(lines(major))
+    assert [(kind, sorted(map(str, names))) for kind, names in brief(found)] == [
+        ("drop", ["public.a", "public.b"]), ("truncate", ["public.tr"]), ("drop", ["None"]), ("drop", ["public.tr"]),
+    ]
+    assert found[2]["relations"][0]["oid"] == 16436
+    assert not collector.open
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_without_statistics(major):
+    """Up to PostgreSQL 14 the files tell; of a table whose file changed since the backup, its lock."""
+    found = search([old(line) for line in lines(major)])[0]
+    assert [(kind, sorted({str(name) for name in names})) for kind, names in brief(found)] == [
+        ("drop", ["public.a", "public.b"]), ("truncate", ["public.tr"]), ("drop", ["None"]), ("drop", ["None", "public.tr"]),
+    ]
+    assert [relation["evidence"] for relation in found[3]["relations"] if relation["name"]] == ["lock"]
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_targets(major):
+    drop = search(lines(major), relation="a")[0][0]
+    assert drop["commits_between"] == 2
+    assert drop["target"] == dict(target_lsn=drop["commit_lsn"], target_exclusive=True, target_timeline=1)
+    assert drop["target_inspect"] == dict(drop["target"], target_lsn="0/30001C0")
+    assert drop["first_lsn"] < drop["lock_lsn"] < drop["commit_lsn"]
+    assert drop["commit_time"].startswith("2026-11-23T04:") and drop["commit_time"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_lock_from_before(major):
+    """Read from the middle, the snapshot of all locks says that there was one, not since when."""
+    records = lines(major)
+    lock = next(line for line in records if "desc: LOCK " in line)
+    xid = lock.split("tx:")[1].split(",")[0].strip()
+    drop = search([lock.replace(f"{xid}, lsn", "0, lsn")] + [line for line in records if "desc: LOCK " not in line])[0][0]
+    assert drop["xid"] == int(xid) and drop["lock_lsn"] is None and drop["target_inspect"] is None and drop["target"]
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_rows(major):
+    found = search(lines(major), kinds=("delete", "update"))[0]
+    assert brief(found) == [("delete", ["public.big"]), ("update", ["public.big"])]
+    assert found[0]["relations"][0]["deleted"] == 16
+    assert not search(lines(major), kinds=("delete",), minimum_rows=17)[0]
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_commits(major):
+    found = search(lines(major), kinds=("commit",), minimum_rows=1000)[0]
+    assert len(found) == sum("desc: COMMIT" in line for line in lines(major))
+    assert len(search(lines(major), kinds=("commit",), relation="public.ledger")[0]) == 8      # seven of them only that, and the drop
+
+
+@pytest.mark.parametrize("relation, database, number", [
+    ("public.a", None, 1), ("a", "postgres", 1), ("16391", "5", 1), ("1663/5/16391", None, 1), ("public.a", "other", 0), ("public.ledger", None, 0),
+])
+def test_relation(relation, database, number):
+    found, wanted, _collector = search(lines(17), relation=relation, database=database)
+    assert len(found) == number and wanted.unnamed == 1
+
+
+def test_unknown_name():
+    with pytest.raises(WalError, match="knows public.never.*Search without relation"):
+        Known().refuse_unknown(Wanted(["drop"], "public.never", None, 1))
+
+
+def test_what_is_no_record():
+    collector = Collector()
+    assert [collector.feed(line) for line in ("", "pg_waldump: error: x\n", "rmgr: ", "\tBLKREF\n")] == [None] * 4
+
+
+def test_abort_and_crash_hold_no_memory():
+    collector = Collector()
+    record = "rmgr: {} len (rec/tot):     34/    34, tx:        {}, lsn: 0/0300{:04X}, prev 0/03000000, desc: {}\n"
+    collector.feed(record.format("Heap", 800, 1, "INSERT off: 1, flags: 0x00, blkref #0: rel 1663/5/16384 blk 0"))
+    collector.feed(record.format("Heap", 801, 2, "INSERT off: 1, flags: 0x00, blkref #0: rel 1663/5/16384 blk 0"))
+    assert collector.feed(record.format("Transaction", 800, 3, "ABORT 2026-11-23 04:00:00.000000 UTC")) is None
+    assert list(collector.open) == [801]
+    collector.feed(record.format("Standby", 0, 4, "RUNNING_XACTS nextXid 803 latestCompletedXid 802 oldestRunningXid 803"))
+    assert not collector.open
+
+
+def test_prepared():
+    collector = Collector()
+    record = "rmgr: {} len (rec/tot):     34/    34, tx:        {}, lsn: 0/0300{:04X}, prev 0/03000000, desc: {}\n"
+    collector.feed(record.format("Standby", 800, 1, "LOCK xid 800 db 5 rel 16391 "))
+    collector.feed(record.format("Transaction", 800, 2, "PREPARE gid x: 2026-11-23 04:00:00.000000 UTC"))
+    done = collector.feed(record.format("Transaction", 0, 3, "COMMIT_PREPARED 800: 2026-11-23 04:00:01.000000 UTC; rels: base/5/16391 pg_tblspc/16500/PG_17_202406281/5/7"))
+    assert (done.xid, done.first_lsn, done.commit_lsn) == (800, "0/03000001", "0/03000003")
+    assert done.removed == ["1663/5/16391", "16500/5/7"]
+
+
+def page(rows):
+    """A heap page; rows: (data, xmax)."""
+    data, pointers, end = bytearray(8192), [], 8192
+    for row, xmax in rows:
+        header = struct.pack("<IIIHHHHHB", 1, xmax, 0, 0, 0, 1, 33, 0x0800 if not xmax else 0, 24) + b"\0"
+        item = header + row
+        end = (end - len(item)) & ~7
+        data[end:end + len(item)] = item
+        pointers.append(end | 1 << 15 | len(item) << 17)
+    struct.pack_into("<H", data, 12, 24 + 4 * len(pointers))
+    struct.pack_into(f"<{len(pointers)}I", data, 24, *pointers)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("major, offset", [(13, 115), (17, 115), (18, 119)])
+def test_names_from_pages(tmp_path, major, offset):
+    def row(oid, name, schema, node, kind, space=0):
+        fixed = CLASS_ROW.pack(oid, name.encode(), schema, 0, 0, 10, 2, node, space)
+        return (fixed + bytes(60))[:offset] + kind.encode() + bytes(40)
+
+    def filemap(directory, pairs):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "pg_filenode.map").write_bytes(struct.pack("<Ii", 0x592717, len(pairs)) + b"".join(struct.pack("<II", *pair) for pair in pairs))
+
+    filemap(tmp_path / "global", [(1262, 1262)])
+    (tmp_path / "global" / "1262").write_bytes(page([(struct.pack("<I64s", 5, b"shop") + bytes(60), 0)]))
+    filemap(tmp_path / "base" / "5", [(1259, 20001)])
+    rows = [(row(2615, "pg_namespace", 11, 2615, "r"), 0), (row(16390, "customer", 2200, 16399, "r"), 0), (row(16390, "older", 2200, 16390, "r"), 77),
+            (row(16391, "elsewhere", 2200, 16391, "p", 16500), 0)]
+    (tmp_path / "base" / "5" / "20001").write_bytes(page(rows) + b"torn")
+    (tmp_path / "base" / "5" / "2615").write_bytes(page([(struct.pack("<I64s", 2200, b"public") + bytes(60), 0)]))
+    names = read_names(str(tmp_path), major)
+    assert names.by_oid["5", "16390"].name == names.by_path["1663/5/16399"].name == "public.customer"
+    assert names.by_path["1663/5/16390"].name == "public.older"
+    assert names.by_path["16500/5/16391"].type == "partitioned table"
+    assert names.by_oid["5", "16390"].database == "shop" and names.class_files == {"1663/5/20001"}
+    assert read_names(str(tmp_path / "nowhere"), major).by_oid == {}
