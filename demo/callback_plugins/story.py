@@ -26,32 +26,31 @@ class CallbackModule(CallbackBase):
 
     def __init__(self):
         super().__init__()
-        self._started = {}
+        self._running = {}
 
     def v2_runner_on_start(self, host, task):
-        self._started[host.get_name(), task._uuid] = time.monotonic()
+        self._running[host.get_name()] = task.get_name().split(" : ")[-1], time.monotonic()
 
     def v2_runner_on_ok(self, result):
-        seconds = time.monotonic() - self._started.get((result._host.get_name(), result._task._uuid), time.monotonic())
         if result._task.action in C._ACTION_DEBUG:
             self._message(result._result.get("msg"))
-        elif result._result.get("changed") or seconds >= SLOW:
-            self._step(result, "changed" if result._result.get("changed") else "ok", seconds,
-                       C.COLOR_CHANGED if result._result.get("changed") else C.COLOR_OK)
+        elif result._result.get("changed"):
+            self._step(result, "changed", C.COLOR_CHANGED)
+        elif self._seconds(result) >= SLOW:
+            self._step(result, "ok", C.COLOR_OK)
 
     def v2_runner_on_failed(self, result, ignore_errors=False):
         if ignore_errors:
             return
-        self._step(result, "failed", 0, C.COLOR_ERROR)
+        self._step(result, "failed", C.COLOR_ERROR)
         self._message(result._result.get("msg"), C.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result):
-        self._step(result, "unreachable", 0, C.COLOR_UNREACHABLE)
+        self._step(result, "unreachable", C.COLOR_UNREACHABLE)
         self._message(result._result.get("msg"), C.COLOR_UNREACHABLE)
 
     def v2_runner_on_async_poll(self, result):
-        seconds = time.monotonic() - self._started.get((result._host.get_name(), result._task._uuid), time.monotonic())
-        self._step(result, "running", seconds, C.COLOR_VERBOSE)
+        self._step(result, "running", C.COLOR_VERBOSE)
 
     def v2_playbook_on_stats(self, stats):
         for host in sorted(stats.processed):
@@ -59,10 +58,12 @@ class CallbackModule(CallbackBase):
             self._display.display(f"    {host}: ok={counts['ok']} changed={counts['changed']} failed={counts['failures']} "
                                   f"unreachable={counts['unreachable']}", C.COLOR_VERBOSE)
 
-    def _step(self, result, word, seconds, color):
-        took = f"{seconds:6.1f} s" if seconds else " " * 8
-        name = result._task.get_name().split(" : ")[-1]
-        self._display.display(f"    {took}  {word:<8} {name} [{result._host.get_name()}]", color)
+    def _seconds(self, result):
+        return time.monotonic() - self._running[result._host.get_name()][1]
+
+    def _step(self, result, word, color):
+        host = result._host.get_name()
+        self._display.display(f"    {self._seconds(result):6.1f} s  {word:<8} {self._running[host][0]} [{host}]", color)
 
     def _message(self, message, color=None):
         lines = message if isinstance(message, list) else str(message).splitlines()
