@@ -15,7 +15,9 @@ from datetime import datetime, timezone
 
 from ._wal import parse_lsn
 
-LINE = re.compile(r"rmgr: (\w+) +len \(rec/tot\): +\d+/ +\d+, tx: +(\d+), lsn: ([0-9A-F/]+), prev [0-9A-F/]+, desc: ([A-Z_]+)(\S*) ?(.*)")
+LINE = re.compile(r"rmgr: (\w+) +len \(rec/tot\): +\d+/ +\d+, tx: +(\d+), lsn: ([0-9A-F/]+), prev [0-9A-F/]+, desc: ([A-Z_]+)\S* ?(.*)")
+HEAD = re.compile(r"tx: +(\d+), lsn: ([0-9A-F/]+), prev ")
+TOLD = frozenset(("Transaction", "Standby", "Storage", "Database", "Heap", "Heap2"))
 COMMIT = re.compile(r"(?:(\d+): )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
 STORAGE = re.compile(r"(?:(base)|(global)|pg_tblspc/(\d+)/PG_\w+)/(?:(\d+)/)?(\d+)(?=[\s;]|$)")     # temporary and other forks do not match
 LOCK = re.compile(r"xid (\d+) db (\d+) rel (\d+)")
@@ -100,10 +102,17 @@ class Collector:
 
     def feed(self, line):
         """Take one line of pg_waldump. Lines that are no record are passed over."""
+        manager = line[6:line.find(" ", 6)]
+        if manager not in TOLD:                           # most lines: only whose and where they are
+            found = HEAD.search(line)
+            if found and found[1] != "0":
+                self._entry(int(found[1]), found[2])
+            self.last_lsn = found[2] if found else self.last_lsn
+            return None
         found = LINE.match(line)
         if not found:
             return None
-        manager, xid, lsn, action, variant, text = found.groups()
+        manager, xid, lsn, action, text = found.groups()
         self.last_lsn = lsn
         if manager == "Transaction":
             return self._transaction(int(xid), lsn, action, text)
@@ -172,15 +181,17 @@ class Collector:
     def _heap(self, entry, action, text):
         if action not in COUNTED:
             return
-        blocks = {number: (path, block) for number, path, fork, block in BLOCK.findall(text) if not fork}
-        if "0" not in blocks:
+        first = BLOCK.search(text)
+        if not first:
             return
-        path, block = blocks["0"]
+        path = first[2]
         self._count(entry, path, COUNTED[action], 1)
         if not (path.endswith("/1259") or path in self.class_files):
             return
+        blocks = {number: (one, block) for number, one, fork, block in BLOCK.findall(text) if not fork}
+        block = first[4]
         old, new = OFFSET.search(text), NEW_OFFSET.search(text)
-        place = (path, blocks.get("1", blocks["0"])[1], old and (old[1] or old[2]))
+        place = (path, blocks.get("1", (path, block))[1], old and (old[1] or old[2]))
         if action == "INSERT":
             entry.class_inserted += 1
             entry.class_born.add((path, block, place[2]))

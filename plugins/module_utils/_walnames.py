@@ -72,12 +72,12 @@ class Catalogues:
     def refuse_unknown(self, wanted):
         """Nothing was found of a name: that is an answer only if some catalogue has it."""
         for _end, data in self.places[::-1]:
-            names = read_names(data, self.major)
-            if any(wanted.name == relation.name and wanted.database in (None, relation.database, relation.database_oid) for relation in names.by_oid.values()):
+            if any(wanted.name == row.name and wanted.database in (None, row.database, row.database_oid)
+                   for row in read_names(data, self.major).by_oid.values()):
                 return
         raise WalError(
-            f"no {'base backup' if not self.places else 'catalogue in ' + str(len(self.places)) + ' base backups or directories'} knows {wanted.name}, so WAL, which "
-            f"holds numbers only, cannot be searched for it: it may have been created after the last backup. Search without relation, and look for one without a name"
+            f"none of the {len(self.places)} base backups or data directories that can be read here knows {wanted.name}, so WAL, which holds numbers "
+            f"only, cannot be searched for it: it may have been created after the last backup. Search without relation, and look for one without a name"
         )
 
 

@@ -16,6 +16,7 @@ import tempfile
 from ._archive import Archive, read_archive
 from ._timeline import Tree, by_timeline, read_timelines
 from ._wal import HISTORY, SEGMENT, WalError, _content, _opener, _place, find_waldump, first_time, format_lsn, parse_lsn, segment_name
+from ._waldump import HEAD
 
 # XLOG_PAGE_MAGIC in src/include/access/xlog_internal.h
 MAJORS = {0xD106: 13, 0xD10D: 14, 0xD110: 15, 0xD113: 16, 0xD116: 17, 0xD118: 18}
@@ -90,17 +91,17 @@ class Source:
         begin, seen = first, None
         while begin <= last:
             end = min(last, begin + step - 1)
-            for line, lsn in self._batch(timeline, begin, end, seen):
-                if lsn != seen:
-                    yield line
-                    seen = lsn
+            line = ""
+            for line in self._batch(timeline, begin, end, seen):
+                yield line
+            seen = _position(line) or seen
             if end == last:
                 return
             # The last record may go on in the next batch: begin it in the segment of the last one that was whole.
             begin = max(begin + 1, parse_lsn(seen) // self.size if seen else end)
 
     def _batch(self, timeline, first, last, seen):
-        """Lines with their LSN of some segments, from the record at the LSN 'seen' on when it lies in them."""
+        """Lines of some segments, after the record at the LSN 'seen'."""
         with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
             for path in self._paths(timeline, first, last):
                 _place(path, os.path.join(directory, os.path.basename(path)), None)
@@ -112,15 +113,21 @@ class Source:
                 env=dict(os.environ, LC_ALL="C", TZ="UTC"),
             ) as process:
                 try:
+                    skipped = seen is None
                     for line in process.stdout:
-                        mark = line.find(", lsn: ")
-                        if mark > 0:
-                            yield line, line[mark + 7:line.index(",", mark + 7)]
+                        if skipped or _position(line) != seen:
+                            yield line
+                        skipped = True
                 finally:
                     process.kill()
 
     def _paths(self, timeline, first, last):
         return [self.archive.path(segment_name(timeline, number, self.size)) for number in range(first, last + 1)]
+
+
+def _position(line):
+    found = HEAD.search(line)
+    return found and found[2]
 
 
 def of_server(server):

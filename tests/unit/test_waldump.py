@@ -151,7 +151,8 @@ def test_prepared():
     record = "rmgr: {} len (rec/tot):     34/    34, tx:        {}, lsn: 0/0300{:04X}, prev 0/03000000, desc: {}\n"
     collector.feed(record.format("Standby", 800, 1, "LOCK xid 800 db 5 rel 16391 "))
     collector.feed(record.format("Transaction", 800, 2, "PREPARE gid x: 2026-11-23 04:00:00.000000 UTC"))
-    done = collector.feed(record.format("Transaction", 0, 3, "COMMIT_PREPARED 800: 2026-11-23 04:00:01.000000 UTC; rels: base/5/16391 pg_tblspc/16500/PG_17_202406281/5/7"))
+    rels = "base/5/16391 pg_tblspc/16500/PG_17_202406281/5/7"
+    done = collector.feed(record.format("Transaction", 0, 3, f"COMMIT_PREPARED 800: 2026-11-23 04:00:01.000000 UTC; rels: {rels}"))
     assert (done.xid, done.first_lsn, done.commit_lsn) == (800, "0/03000001", "0/03000003")
     assert done.removed == ["1663/5/16391", "16500/5/7"]
 
