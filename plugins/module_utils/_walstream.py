@@ -53,6 +53,22 @@ class Source:
         self.timelines = read_timelines(archive, [])
         self.tree = Tree(self.timelines, self.size, by_timeline(archive.available, self.size))
 
+    def between(self, timeline, start, end):
+        """What has to be read of a branch (None: the current one), as stretches. start, end: pairs of an LSN as a number or None, and
+        a moment or None; where a moment ends is seen while reading."""
+        if timeline is None:
+            timeline = next(entry["timeline"] for entry in self.timelines if entry["current"])
+        if timeline not in self.tree.parents:
+            raise WalError(f"timeline {timeline} is not in the archive; there are {', '.join(map(str, sorted(self.tree.parents)))}")
+        stretches = self.stretches(timeline)
+        if end[0] is not None:
+            last = end[0] // self.size + 1                # the record at the end may go on in the next segment
+            stretches = [(number, low, min(high, last)) for number, low, high in stretches if low <= last]
+        if start[0] is not None:
+            first = max(start[0] // self.size - 1, 0)
+            return [(number, max(low, first), high) for number, low, high in stretches if high >= first]
+        return self.since(stretches, start[1])
+
     def stretches(self, timeline):
         """The whole stretches on the way to a timeline: triples timeline, first, last running number, in order."""
         found = []

@@ -233,6 +233,9 @@ searched:
     last_time:
       description: The time of the last commit that was read.
       type: str
+    note:
+      description: Set when reading stopped before the last segment, as at a damaged one, or at those that C(pg_wal) holds for later use.
+      type: str
 """
 
 from collections import deque
@@ -258,26 +261,11 @@ def bound(text):
     return (parse_lsn(text), None) if LSN.fullmatch(text) else (None, parse_moment(text))
 
 
-def choose_stretches(source, timeline, start, end):
-    """What has to be read: the segments of the branch from the start on, up to the end if that is an LSN."""
-    current = next(entry["timeline"] for entry in source.timelines if entry["current"])
-    if timeline is not None and timeline not in source.tree.parents:
-        raise WalError(f"timeline {timeline} is not in the archive; there are {', '.join(map(str, sorted(source.tree.parents)))}")
-    stretches = source.stretches(timeline or current)
-    if end[0] is not None:
-        last = end[0] // source.size + 1                # the record at the end may go on in the next segment
-        stretches = [(number, low, min(high, last)) for number, low, high in stretches if low <= last]
-    if start[0] is not None:
-        first = max(start[0] // source.size - 1, 0)
-        return [(number, max(low, first), high) for number, low, high in stretches if high >= first]
-    return source.since(stretches, start[1]) if stretches else []
-
-
 def search(source, stretches, start, end, catalogues, wanted, limit):
     """The newest transactions that are wanted, how many there are in all, and what was read."""
     newest, found, searched = deque(maxlen=limit), 0, []
     for timeline, first, last in stretches:
-        collector = Collector(catalogues.class_files())
+        collector, note = Collector(catalogues.class_files()), None
         lines = source.lines(timeline, first, last)
         for line in lines:
             entry = collector.feed(line)
@@ -293,10 +281,14 @@ def search(source, stretches, start, end, catalogues, wanted, limit):
             if shown:
                 found += 1
                 newest.append(shown)
+        else:
+            if not collector.last_lsn or parse_lsn(collector.last_lsn) // source.size < last:
+                note = f"timeline {timeline} could not be read after {collector.last_lsn or 'its first segment'}: what comes then is damaged or was never written"
         lines.close()
         searched.append(dict(
             timeline=timeline, first=segment_name(timeline, first, source.size), last=segment_name(timeline, last, source.size),
             last_lsn=collector.last_lsn, last_time=collector.last_time.isoformat(timespec="microseconds") if collector.last_time else None,
+            note=note,
         ))
     return list(newest), found, searched
 
@@ -311,7 +303,7 @@ def run(params):
     source = of_server(server) if server else of_directory(params["directory"])
     catalogues = Catalogues(source, server, params["data_directory"])
     wanted = Wanted(params["kind"], params["relation"], params["database"], params["minimum_rows"])
-    stretches = choose_stretches(source, params["timeline"], start, end)
+    stretches = source.between(params["timeline"], start, end)
     transactions, found, searched = search(source, stretches, start, end, catalogues, wanted, params["limit"])
     if not found and wanted.name and not wanted.known:
         catalogues.refuse_unknown(wanted)
@@ -339,7 +331,10 @@ def main():
         supports_check_mode=True,
     )
     try:
-        module.exit_json(changed=False, **run(module.params))
+        result = run(module.params)
+        for note in filter(None, (stretch["note"] for stretch in result["searched"])):
+            module.warn(note)
+        module.exit_json(changed=False, **result)
     except BarmanError as error:
         module.fail_json(msg=str(error), **error.details)
     except WalError as error:
