@@ -107,17 +107,14 @@ class Source:
         begin, seen = first, None
         while begin <= last:
             end = min(last, begin + step - 1)
-            line = ""
-            for line in self._batch(timeline, begin, end, seen):
-                yield line
-            seen = _position(line) or seen
+            seen = (yield from self._batch(timeline, begin, end, seen)) or seen
             if end == last:
                 return
             # The last record may go on in the next batch: begin it in the segment of the last one that was whole.
             begin = max(begin + 1, parse_lsn(seen) // self.size if seen else end)
 
     def _batch(self, timeline, first, last, seen):
-        """Lines of some segments, after the record at the LSN 'seen'."""
+        """Lines of some segments, after the record at the LSN 'seen'; returns the LSN of the last."""
         with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
             for path in self._paths(timeline, first, last):
                 _place(path, os.path.join(directory, os.path.basename(path)), None)
@@ -129,11 +126,12 @@ class Source:
                 env=dict(os.environ, LC_ALL="C", TZ="UTC"),
             ) as process:
                 try:
-                    skipped = seen is None
+                    line, passed = "", seen is None
                     for line in process.stdout:
-                        if skipped or _position(line) != seen:
+                        if passed or _position(line) != seen:
                             yield line
-                        skipped = True
+                        passed = True
+                    return _position(line)
                 finally:
                     process.kill()
 
