@@ -10,7 +10,7 @@ version_added: "0.1.0"
 short_description: Make a named restore point, to which a recovery can come back
 description:
   - Writes a restore point into the WAL (C(pg_create_restore_point())) and closes its segment (C(pg_switch_wal())), so that it can be archived.
-  - The recovery to it is O(pgrescue.barman.barman_restore#module:target_name) of M(pgrescue.barman.barman_restore), or C(target_name) of the playbook C(recover.yml).
+  - The recovery to it is O(pgrescue.barman.barman_restore#module:target_name), or C(target_name) of the playbook C(recover.yml).
   - On the way into the archive the segment is seen by M(pgrescue.barman.barman_wal). The playbook C(bookmark.yml) does both.
 options:
   name:
