@@ -220,7 +220,8 @@ def _why_not(server, moment, branch):
         return NO_BACKUP
     passed = [window for window in windows if window["begin_time"] and _moment(window["begin_time"]) <= moment and _end(window) <= moment]
     if not passed:
-        return f"it is before the end of the first good backup on timeline {branch}: {_ranges(server, None, 'begin_time', 'end_time')}. Choose an instant inside a window."
+        known = _ranges(server, None, "begin_time", "end_time")
+        return f"it is before the end of the first good backup on timeline {branch}: {known}. Choose an instant inside a window."
     last = passed[-1]
     if last["end_time"] is None:
         return f"no commit after {last['begin_time']} is proven on timeline {branch}: {last['note']}"
@@ -241,7 +242,10 @@ def _why_not_backup(server, backup_id):
         return f"there is no backup {backup_id!r} of server {server['name']}; backups: {known}"
     if not backup["good"]:
         return f"backup {backup_id} is not good: status {backup['status']}{', its WAL was refused as duplicate' if backup['status'] == 'DONE' else ''}"
-    return f"from backup {backup_id} (ended {backup['end_time']}, timeline {backup['timeline']}) no whole WAL leads to the target: leave backup_id out to let it be chosen"
+    return (
+        f"from backup {backup_id} (ended {backup['end_time']}, timeline {backup['timeline']}) no whole WAL leads to the target: "
+        f"leave backup_id out to let it be chosen"
+    )
 
 
 def _ranges(server, timelines, low, high):

@@ -131,7 +131,9 @@ servers:
           type: str
           returned: success
         status:
-          description: Barman's word (V(DONE), V(WAITING_FOR_WALS), V(STARTED), V(FAILED), V(SYNCING), V(EMPTY)), or V(UNREADABLE) when C(backup.info) is damaged.
+          description:
+            - Barman's word (V(DONE), V(WAITING_FOR_WALS), V(STARTED), V(FAILED), V(SYNCING), V(EMPTY)).
+            - V(UNREADABLE) when C(backup.info) is damaged.
           type: str
           returned: success
         good:

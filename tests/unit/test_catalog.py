@@ -96,7 +96,8 @@ def test_failed_and_orphaned_backups_are_data(world):
 
 
 @pytest.mark.parametrize("text", [
-    "", "status\n", "status=DONE\nbegin_time=yesterday\n", "status=DONE\ntimeline=x\n", "status=DONE\ntablespaces=[('a',\n", "status=DONE\nbegin_xlog=7\n", "\udcff",
+    "", "status\n", "status=DONE\nbegin_time=yesterday\n", "status=DONE\ntimeline=x\n", "status=DONE\ntablespaces=[('a',\n",
+    "status=DONE\nbegin_xlog=7\n", "\udcff",
 ])
 def test_a_damaged_backup_info_is_data(world, text):
     path = sorted(world.directory.glob("main/**/*backup.info"))[0]

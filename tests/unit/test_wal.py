@@ -195,7 +195,8 @@ def test_waldump_that_is_gone(tmp_path):
 def test_two_phase_and_abort_records():
     text = (
         "rmgr: Transaction len (rec/tot):     34/    34, tx:        735, lsn: 0/0156DF60, prev 0/0156DF28, desc: ABORT 2026-11-23 04:00:00.123456 UTC\n"
-        "rmgr: Transaction len (rec/tot):     34/    34, tx:          0, lsn: 0/0156DF90, prev 0/0156DF60, desc: COMMIT_PREPARED 736: 2026-11-23 04:00:01 UTC; x\n"
+        "rmgr: Transaction len (rec/tot):     34/    34, tx:          0, lsn: 0/0156DF90, prev 0/0156DF60, desc: "
+        "COMMIT_PREPARED 736: 2026-11-23 04:00:01 UTC; x\n"
         "rmgr: Transaction len (rec/tot):     34/    34, tx:        737, lsn: 0/0156DFA0, prev 0/0156DF60, desc: PREPARE gid a: 2026-11-23 04:00:02 UTC\n"
     )
     assert _wal.TRANSACTION_END.findall(text) == [("0/0156DF60", "2026-11-23 04:00:00.123456"), ("0/0156DF90", "2026-11-23 04:00:01")]
