@@ -45,7 +45,7 @@ def data_directory(server, backup):
             f"or take a backup without backup_compression."
         )
     if not os.path.isdir(path):
-        raise BarmanError(f"{name} is {backup['status']} in Barman's catalogue, but {path} is no directory: its files are gone, or this is not the Barman user.")
+        raise BarmanError(f"{name} is {backup['status']} in Barman's catalogue, but {path} is no directory: its files are gone.")
     return path
 
 
