@@ -34,8 +34,9 @@ for path in "$@"; do
   real=$(readlink -f "$path" 2>/dev/null || printf %s "$path"); say real "$real"
   parent=$(dirname "$real"); [ -d "$parent" ] && say parent yes
   [ -w "$parent" ] && [ -x "$parent" ] && say parent_writable yes
-  say free "$(df -Pk "$real" "$parent" 2>/dev/null | awk 'NR > 1 {printf "%.0f", $4 * 1024; exit}')"
-  say filesystem "$(df -P "$real" "$parent" 2>/dev/null | awk 'NR > 1 {print $6; exit}')"
+  near=$real; while [ ! -e "$near" ]; do near=$(dirname "$near"); done
+  say free "$(df -Pk "$near" 2>/dev/null | awk 'NR > 1 {printf "%.0f", $4 * 1024; exit}')"
+  say filesystem "$(df -P "$near" 2>/dev/null | awk 'NR > 1 {print $6; exit}')"
   if [ -d "$real" ]; then
     say exists yes; say inode "$(stat -c %d:%i "$real")"; say owner "$(stat -c %U "$real")"
     [ -w "$real" ] && say writable yes

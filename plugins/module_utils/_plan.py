@@ -198,4 +198,4 @@ def assemble(server, backup, why, target, timeline, wal, restore_bytes, findings
 def complaint(plan):
     """One message for all red findings."""
     red = [one for one in plan["findings"] if not one["ok"]]
-    return "Nothing was changed. " + " ".join(f"{one['check']}: {one['found'].rstrip('.')}. {one['meaning']} {one['fix']}" for one in red)
+    return "Nothing was changed. " + " ".join(f"{one['check']}: {one['found'].rstrip('.')}. {one['meaning']} {one['fix'].rstrip('.')}." for one in red)
