@@ -45,6 +45,8 @@ SINCE = {
 WATCH_SECONDS = 5         # how often a watched call is looked at
 INTERRUPT_SECONDS = 30    # how long an interrupted process may take to leave things in order
 
+# A line in which rsync names a file that it copied; Barman repeats all of them before rsync's error.
+ITEM = re.compile(r"^(?:[<>ch.*][fdLDS][.+?a-zA-Z]{9}|[.]d) .*$", re.MULTILINE)
 NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,62}")
 BACKUP_ID = re.compile(r"[0-9]{8}T[0-9]{6}")
 
@@ -75,7 +77,7 @@ class Answer:
     def reason(self):
         """Why the call failed, in Barman's own words, at most 600 characters (some messages hold a Python repr)."""
         spoken = self.stderr.strip().rpartition(": error: ")[2]          # argparse prints its whole usage first
-        said = self.error + self.exception + ([spoken] if spoken else []) + self.warning
+        said = [ITEM.sub("", line) for line in self.error + self.exception + ([spoken] if spoken else []) + self.warning]
         return "; ".join(" ".join(line.split()) for line in said)[:600] or f"no reason given, exit code {self.rc}"
 
     @property
