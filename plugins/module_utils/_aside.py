@@ -122,10 +122,18 @@ class Aside:
             owner = os.stat(one["aside"] if os.path.isdir(one["aside"]) else one["path"])
             if not os.path.isdir(one["aside"]):
                 rename(one["path"], one["aside"])
+            if one["kind"] == "data" and self._marks(self.real, one["aside"]):
+                rename(self.real + MARKER_SUFFIX, self.aside + MARKER_SUFFIX)  # it came from an earlier recovery, and keeps its proof
             if one["kind"] != "wal" and not os.path.isdir(one["path"]) and not journal["absent"]:
                 os.mkdir(one["path"], 0o700)
                 if os.geteuid() == 0:
                     os.chown(one["path"], owner.st_uid, owner.st_gid)
+
+    def _marks(self, place, directory):
+        """Whether the restore's marker beside a place is about a directory that has another name by now."""
+        marker = read_json(place + MARKER_SUFFIX) or {}
+        found = inode(directory)
+        return found is not None and marker.get("inodes", {}).get(self.real) == found
 
     def _movable(self, one):
         path, parent = one["path"], os.path.dirname(one["path"])
@@ -161,7 +169,7 @@ class Aside:
         if vacant(self.real):
             return "vacant"
         marker = read_json(self.real + MARKER_SUFFIX) or {}
-        if marker.get("inodes", {}).get(self.real) != inode(self.real):
+        if not self._marks(self.real, self.real):
             return "foreign"
         started = os.path.exists(os.path.join(self.real, "postmaster.opts"))
         replaying = any(os.path.exists(os.path.join(self.real, name)) for name in ("recovery.signal", "backup_label"))
@@ -222,8 +230,10 @@ class Aside:
                 os.rmdir(self.real)
             elif not self.journal["absent"] and not os.path.isdir(self.real):
                 os.mkdir(self.real, 0o700)
-        if os.path.exists(self.real + MARKER_SUFFIX):
+        if os.path.exists(self.real + MARKER_SUFFIX) and not self._marks(self.real, self.real):
             os.unlink(self.real + MARKER_SUFFIX)
+        if os.path.exists(self.aside + MARKER_SUFFIX):
+            rename(self.aside + MARKER_SUFFIX, self.real + MARKER_SUFFIX)
         for one in paths:
             shutil.rmtree(f"{one['path']}.removing-{self.stamp}", ignore_errors=True)
         kept = [f"{one['path']}.{suffix}-{self.stamp}" for one in paths for suffix in ("failed", "removing")]

@@ -114,6 +114,17 @@ def test_what_was_promoted_stays(cluster):
     assert {path: text for path, text in after.items() if ".failed-" not in path} == before
 
 
+def test_what_came_from_an_earlier_recovery_keeps_its_proof(cluster):
+    (cluster / "real.pgrescue-restore.json").write_text(json.dumps(dict(complete=True, inodes={str(cluster / "real"): inode(str(cluster / "real"))})))
+    before = snapshot(cluster)
+    aside(cluster)
+    assert (cluster / f"real.aside-{STAMP}.pgrescue-restore.json").exists()
+    restore(cluster)
+    assert aside(cluster) == [] and (cluster / "real.pgrescue-restore.json").exists()
+    back(cluster)
+    assert snapshot(cluster) == before
+
+
 def test_the_foreign_is_refused(cluster):
     aside(cluster)
     (cluster / "real" / "PG_VERSION").write_text("17\n")
