@@ -356,7 +356,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import reachable, read_catalog
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
-from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_moment
+from ansible_collections.pgrescue.barman.plugins.module_utils._target import TargetError, parse_moment
 
 STATUSES = ["DONE", "WAITING_FOR_WALS", "STARTED", "FAILED", "SYNCING", "EMPTY", "UNREADABLE"]
 
@@ -364,7 +364,7 @@ STATUSES = ["DONE", "WAITING_FOR_WALS", "STARTED", "FAILED", "SYNCING", "EMPTY",
 def run(module):
     """The result of the module."""
     params = module.params
-    since, instant = _instant(params["since"]), _instant(params["reachable_at"])
+    since, instant = _instant(module, "since"), _instant(module, "reachable_at")
     configuration = read_configuration(params["barman_config"])
     for entry in configuration.unreadable:
         module.warn(f"{entry['path']} cannot be read ({entry['reason']}): Barman ignores the servers in it without a word")
@@ -376,9 +376,14 @@ def run(module):
     return dict(changed=False, servers=servers)
 
 
-def _instant(text):
+def _instant(module, option):
     """An option that is an instant; one in the future is an answer here (out of reach), not an error."""
-    return parse_moment(text, datetime.max.replace(tzinfo=timezone.utc)) if text else None
+    if not module.params[option]:
+        return None
+    try:
+        return parse_moment(module.params[option], datetime.max.replace(tzinfo=timezone.utc))
+    except TargetError as error:
+        raise BarmanError(str(error).replace("target_time", option)) from error
 
 
 def _wanted(backup, statuses, since):

@@ -17,7 +17,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._wal import (
     find_waldump, first_time, format_lsn, last_commit, parse_lsn, segment_name, segment_number, segment_timeline, system_identifier,
 )
 
-from recorded import RECORDINGS, SEGMENT_BYTES, VERSIONS, home, segment
+from recorded import SEGMENT_BYTES, VERSIONS, home, segment
 
 SEED = int(os.environ.get("SEED", "20261123"))
 
