@@ -79,8 +79,8 @@ def read_archive(server):
     if server.in_cloud:
         return Archive()
     wals = server.directory("wals_directory")
+    listed = _read_xlogdb(server, wals)           # before the disk: Barman lists a segment after it has put it there
     on_disk, histories = _scan(wals)
-    listed = _read_xlogdb(server, wals)
     if listed is None:                            # Barman rebuilds a missing xlog.db before it reads it
         listed = {name: _stat(os.path.join(wals, name[:16], name)) for name in on_disk}
     return Archive(wals, listed, on_disk, histories, _duplicates(server.directory("errors_directory")))

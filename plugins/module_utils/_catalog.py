@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 
-from ._archive import DEFAULT_SEGMENT_BYTES, NOT_ARCHIVED, read_archive
+from ._archive import DEFAULT_SEGMENT_BYTES, NOT_ARCHIVED, UNLISTED, read_archive
 from ._backups import COPIED, read_backups
 from ._reach import choose_backup, reachable, required_wal
 from ._timeline import Tree, by_timeline, gap, read_timelines
@@ -65,14 +65,15 @@ def _missing(archive, backups, tree):
     copied = [backup for backup in backups if backup["status"] in COPIED and backup["begin_lsn"] and backup["end_lsn"]]
     missing = []
     for timeline in sorted(tree.parents):
-        known = [edge for run in tree.runs.get(timeline, []) for edge in run]
-        known += [edge for numbers in faults.values() for edge in numbers.get(timeline, [])]
+        needed = [edge for run in tree.runs.get(timeline, []) for edge in run]
         for backup in copied:
             if backup["timeline"] == timeline:
-                known += [tree.segment(backup["begin_lsn"]), tree.last_segment(backup["end_lsn"])]
-        if known and any(backup["timeline"] != timeline and tree.can_follow(backup, timeline) for backup in copied):
-            known.append(tree.fork(timeline))
-        for first, last in tree.gaps(timeline, min(known), max(known)) if known else []:
+                needed += [tree.segment(backup["begin_lsn"]), tree.last_segment(backup["end_lsn"])]
+        if needed and any(backup["timeline"] != timeline and tree.can_follow(backup, timeline) for backup in copied):
+            needed.append(tree.fork(timeline))
+        # At the end, a file that is not listed yet is on its way; at the start, one that is listed no more is on its way out.
+        lost = [number for reason, numbers in faults.items() if reason != UNLISTED for number in numbers.get(timeline, [])]
+        for first, last in tree.gaps(timeline, min(needed), max(needed + lost)) if needed else []:
             reason = next((reason for reason, numbers in faults.items() if _any_between(numbers.get(timeline, []), first, last)), NOT_ARCHIVED)
             missing.append(gap(timeline, first, last, tree.size, reason))
     return missing

@@ -279,3 +279,22 @@ def test_without_xlogdb_the_disk_counts(world):
     next(world.wals.glob("*xlog.db")).unlink()
     after = world.server()
     assert (after["wal"]["first"], after["wal"]["count"], after["wal"]["missing"]) == (before["wal"]["first"], before["wal"]["count"], [])
+
+
+def test_a_segment_on_its_way_is_no_hole(world):
+    last, first = segments(world, 3)[-1], segments(world, 1)[0]
+    coming = last.with_name(f"{int(last.name, 16) + 1:024X}")
+    segment(coming, SEGMENT_BYTES)
+    listing = next(world.wals.glob("*xlog.db"))
+    before = f"{int(first.name, 16) - 1:024X}"
+    listing.write_text(f"{before}\t{SEGMENT_BYTES}\t1.0\tNone\n" + listing.read_text() + "000000030000000000000")
+    server = world.server()
+    assert server["wal"]["missing"] == [] and len(server["windows"]) == 3
+
+
+def test_a_lost_last_segment_is_a_hole(world):
+    last = segments(world, 3)[-1]
+    last.unlink()
+    server = world.server()
+    assert [hole["first"] for hole in server["wal"]["missing"]] == [last.name]
+    assert choose_backup(server, target("latest"))[0] is None
