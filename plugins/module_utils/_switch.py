@@ -74,8 +74,8 @@ def archive_written(barman, server, stall=None, deadline=None):
 def close_segment(barman, name, seconds):
     """Switch, and return the segment that was closed, None when it was empty.
 
-    --force issues CHECKPOINT, so that there is always something to close. It is refused without pg_checkpoint
-    (PostgreSQL 15 and later) or superuser (before); then there is a plain switch.
+    --force issues CHECKPOINT, so that there is always something to close. It is refused to a role that
+    is no superuser and has no pg_checkpoint (PostgreSQL 15, Barman 3.9); then there is a plain switch.
     """
     answer = barman.call("switch-wal", "--force", "--archive", "--archive-timeout", max(int(seconds), 1), name, accept=(0, 1))
     if closed_segment(answer) is None and any("superuser" in line for line in answer.error):

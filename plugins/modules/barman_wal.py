@@ -13,8 +13,8 @@ description:
     transaction that was committed before the task is in the archive.
   - Success is read from the archive, never from Barman's exit code, which is 0 too when the server was skipped, when nothing
     was closed, and when the segment was refused as a duplicate.
-  - Where Barman's role has C(pg_checkpoint) (PostgreSQL 15 and later, granted by role P(pgrescue.barman.pg_primary#role)), a
-    C(CHECKPOINT) is issued first, so there is always a segment to close. Without it, on PostgreSQL 13 and 14, a segment
+  - Where Barman's role has C(pg_checkpoint) (PostgreSQL 15 and later, granted by role P(pgrescue.barman.pg_primary#role)) and
+    Barman heeds it (3.9 and later), a C(CHECKPOINT) is issued first, so there is always a segment to close. Elsewhere, a segment
     in which nothing has been written since the last switch stays open; it holds no transaction. Who needs it closed all the same
     creates a restore point first.
 author:
@@ -30,7 +30,7 @@ attributes:
     description: What is written into a segment is not known beforehand.
   idempotent:
     support: none
-    description: Every run closes a segment, if there is something in it. With C(pg_checkpoint) there always is.
+    description: Every run closes a segment, if there is something in it. Where a C(CHECKPOINT) is issued, there always is.
   async:
     support: full
     description: The module waits at most O(timeout) seconds.
