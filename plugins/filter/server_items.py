@@ -24,7 +24,8 @@ options:
     required: true
   _hostvars:
     description:
-      - C(hostvars). Given, only servers whose primary has told who it is in this run are returned, and servers that are written as items without a host of the inventory.
+      - C(hostvars). Given, only servers whose primary has told who it is in this run are returned,
+        and servers that are written as items without a host of the inventory.
       - Not given, all servers are returned as the inventory describes them.
     type: dict
 """

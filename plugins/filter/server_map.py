@@ -49,7 +49,8 @@ _value:
       elements: str
     servers:
       description:
-        - The Barman servers by name. Each has C(name), C(postgres_host) (inventory name of the primary, null if there is none), C(standbys) (inventory names),
+        - The Barman servers by name. Each has C(name), C(postgres_host) (inventory name of the primary, null if there is none),
+          C(standbys) (inventory names),
           C(barman_host) (inventory name), C(barman_address), C(address), C(ssh_port), C(remote_ssh_command) and C(options) (its item of C(barman_server_servers)).
       type: dict
     nodes:
@@ -163,7 +164,9 @@ def _finish(server, hostvars, problems):
     if host:
         said = hostvars[host]
         options.update(host=server["address"], ssh_port=server["ssh_port"])
-        for option, variable in (("user", "pg_primary_barman_user"), ("streaming_user", "pg_primary_streaming_user"), ("archive_method", "pg_primary_archive_method")):
+        for option, variable in (
+            ("user", "pg_primary_barman_user"), ("streaming_user", "pg_primary_streaming_user"), ("archive_method", "pg_primary_archive_method"),
+        ):
             if said.get(variable):
                 options[option] = said[variable]
         options.update(said.get("pg_primary_barman_server") or {})
@@ -182,7 +185,8 @@ def _finish(server, hostvars, problems):
 
 def _server(name, barman_host):
     return dict(
-        name=name, barman_host=barman_host, postgres_host=None, standbys=[], address=None, ssh_port=None, barman_address=None, remote_ssh_command=None, options={},
+        name=name, barman_host=barman_host, postgres_host=None, standbys=[], address=None, ssh_port=None, barman_address=None,
+        remote_ssh_command=None, options={},
     )
 
 

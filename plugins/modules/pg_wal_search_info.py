@@ -283,7 +283,8 @@ def search(source, stretches, start, end, catalogues, wanted, limit):
                 newest.append(shown)
         else:
             if not collector.last_lsn or parse_lsn(collector.last_lsn) // source.size < last:
-                note = f"timeline {timeline} could not be read after {collector.last_lsn or 'its first segment'}: what comes then is damaged or was never written"
+                read = collector.last_lsn or "its first segment"
+                note = f"timeline {timeline} could not be read after {read}: what comes then is damaged or was never written"
         lines.close()
         searched.append(dict(
             timeline=timeline, first=segment_name(timeline, first, source.size), last=segment_name(timeline, last, source.size),

@@ -50,7 +50,8 @@ def _command(tmp_path):
     ("barman get-wal --partial 'main' '00000002.history'", "[get-wal][--partial][main][00000002.history]"),
     ("barman get-wal --test 'main' '000000010000000000000001'", "[get-wal][--test][main][000000010000000000000001]"),
     ("barman get-wal --peek '8' --gzip 'main' '000000010000000000000001'", "[get-wal][--peek][8][--gzip][main][000000010000000000000001]"),
-    ("barman get-wal --compression gzip --keep-compression main 000000010000000000000001", "[get-wal][--compression][gzip][--keep-compression][main][000000010000000000000001]"),
+    ("barman get-wal --compression gzip --keep-compression main 000000010000000000000001",
+     "[get-wal][--compression][gzip][--keep-compression][main][000000010000000000000001]"),
 ])
 def test_the_gate_lets_wal_through(command, request_, asked):
     done = command("wal-gate", "main", SSH_ORIGINAL_COMMAND=request_)
@@ -59,9 +60,11 @@ def test_the_gate_lets_wal_through(command, request_, asked):
 
 
 @pytest.mark.parametrize("request_", [
-    "", "ls", "barman", "barman list-servers", "barman delete main oldest", "barman -c /etc/barman.conf delete main oldest", "barman put-wal other", "barman put-wal",
+    "", "ls", "barman", "barman list-servers", "barman delete main oldest", "barman -c /etc/barman.conf delete main oldest", "barman put-wal other",
+    "barman put-wal",
     "barman put-wal main other", "barman get-wal main", "barman get-wal other 000000010000000000000001", "barman get-wal main ../../etc/passwd",
-    "barman get-wal main 000000010000000000000001 x", "barman put-wal main; ls", "barman put-wal main && ls", "barman put-wal $(ls)", "barman put-wal `ls`",
+    "barman get-wal main 000000010000000000000001 x", "barman put-wal main; ls", "barman put-wal main && ls", "barman put-wal $(ls)",
+    "barman put-wal `ls`",
     "barman put-wal main\nls", "barman put-wal main | tee x", "barman put-wal main > x", "barman --config=/tmp/evil put-wal main", "barman -c /tmp/evil put-wal main",
     "barman put-wal --config main", "barman get-wal -o / main 000000010000000000000001", "barman get-wal --output-directory / main 000000010000000000000001",
     "barman get-wal --peek x main 000000010000000000000001", "barman put-wal 'ma'in'", "barman put-wal *", "bash", "rsync --server --sender . /", "scp -f x",
