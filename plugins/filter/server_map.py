@@ -51,7 +51,8 @@ _value:
       description:
         - The Barman servers by name. Each has C(name), C(postgres_host) (inventory name of the primary, null if there is none),
           C(standbys) (inventory names),
-          C(barman_host) (inventory name), C(barman_address), C(address), C(ssh_port), C(remote_ssh_command) and C(options) (its item of C(barman_server_servers)).
+          C(barman_host) (inventory name), C(barman_address), C(address), C(ssh_port), C(remote_ssh_command) and
+          C(options) (its item of C(barman_server_servers)).
       type: dict
     nodes:
       description:
