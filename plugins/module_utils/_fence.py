@@ -98,7 +98,7 @@ def held(marker):
     return (
         f"server {marker['server']} is being recovered by {marker['holder']} since {marker['since']}"
         f"{phase} (target: {_readable(marker['target'])}). Wait for its end; if that run is dead, {marker['holder']} "
-        f"repeats the same recover.yml command, which takes it up again, or ends it by undo.yml."
+        f"repeats the same recover.yml command, which takes it up again."
     )
 
 
