@@ -19,16 +19,17 @@ from ._windows import WalEnds, read_windows
 __all__ = ["choose_backup", "reachable", "read_backups", "read_catalog", "required_wal"]
 
 
-def read_catalog(configuration, names=None, include_wal=False):
+def read_catalog(configuration, names=None, include_wal=False, windows=True):
     """servers[] of the contract, by name. names: only these servers (BarmanError for an unknown one).
 
-    include_wal adds wal.segments, one dict per archived segment, which required_wal() needs.
+    include_wal adds wal.segments, one dict per archived segment, which required_wal() needs. windows=False leaves them empty,
+    and then no WAL file is read.
     """
     names = sorted(configuration.servers) if names is None else names
-    return [_server(configuration.server(name), include_wal) for name in names]
+    return [_server(configuration.server(name), include_wal, windows) for name in names]
 
 
-def _server(server, include_wal):
+def _server(server, include_wal, windows):
     archive = read_archive(server)
     backups = read_backups(server, archive)
     segment_bytes = next((backup["wal_segment_bytes"] for backup in reversed(backups) if backup["begin_wal"]), DEFAULT_SEGMENT_BYTES)
@@ -39,7 +40,7 @@ def _server(server, include_wal):
         backups=backups,
         timelines=timelines,
         wal=_wal(archive, backups, tree, include_wal),
-        windows=read_windows(timelines, backups, tree, WalEnds(server, archive, backups, tree)),
+        windows=read_windows(timelines, backups, tree, WalEnds(server, archive, backups, tree)) if windows else [],
         reachable=None,
         problem="base backups or WAL lie in an object store, which is not read here" if server.in_cloud else None,
     )

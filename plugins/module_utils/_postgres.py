@@ -187,6 +187,19 @@ def postmaster(data_directory):
     return pid
 
 
+def login(data_directory, params):
+    """psycopg2's host, port, user and dbname by LOGIN_ARGUMENTS; what they leave open is where the postmaster says that it listens."""
+    try:
+        with open(os.path.join(data_directory, "postmaster.pid"), encoding="utf-8") as file:
+            lines = [line.strip() for line in file] + [""] * 5
+    except OSError:
+        lines = [""] * 5
+    return dict(
+        host=params["login_unix_socket"] or lines[4] or "/var/run/postgresql", port=params["login_port"] or lines[3] or 5432,
+        user=params["login_user"], dbname=params["login_db"], application_name="pgrescue",
+    )
+
+
 def major_of(data_directory):
     """The major version that made a data directory, as PG_VERSION says it, else null."""
     try:

@@ -1,13 +1,13 @@
 # Copyright (c) 2026 pgrescue contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which backups of a catalogue a task means, and the command line that makes another. Pure: lists and dicts in, data out."""
+"""Which backups of a catalogue a task means, and the command line that makes another. Pure but for find_backup(), which looks."""
 from __future__ import annotations
 
 import re
 from datetime import timedelta
 
-from ._backups import moment
+from ._backups import moment, read_backups
 from ._barman import BACKUP_ID, BarmanError, check_name
 
 AGE = re.compile(r"([0-9]+)\s*([smhdw])")
@@ -50,6 +50,15 @@ def check_backup_id(value):
             f"backup_id {value!r} is not an id: type one of the form YYYYMMDDTHHMMSS. 'latest', 'oldest' and names are refused, "
             f"because they may mean another backup by the time Barman looks."
         )
+
+
+def find_backup(server, backup_id):
+    """The backup with this id as it is now, or BarmanError with the ids that exist; server is a ServerConfiguration."""
+    check_backup_id(backup_id)
+    backups = {backup["backup_id"]: backup for backup in read_backups(server)}
+    if backup_id not in backups:
+        raise BarmanError(f"server {server.name} has no backup {backup_id}. Backups: {_ids(backups)}. Type one of these ids.")
+    return backups[backup_id]
 
 
 def check_extra_args(values):

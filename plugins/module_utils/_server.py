@@ -112,15 +112,8 @@ class ReplayingServer:
 
     def _query(self, text, *values):
         if self.connection is None or self.connection.closed:
-            try:
-                with open(os.path.join(self.data, "postmaster.pid"), encoding="utf-8") as file:
-                    lines = [line.strip() for line in file] + [""] * 5
-            except OSError:
-                lines = [""] * 5
             self.connection = psycopg2.connect(
-                host=self.params["login_unix_socket"] or lines[4] or "/var/run/postgresql", port=self.params["login_port"] or lines[3] or 5432,
-                user=self.params["login_user"], dbname=self.params["login_db"], connect_timeout=5, application_name="pgrescue",
-                options="-c statement_timeout=30s -c lock_timeout=5s",
+                connect_timeout=5, options="-c statement_timeout=30s -c lock_timeout=5s", **_postgres.login(self.data, self.params),
             )
             self.connection.autocommit = True
         with closing(self.connection.cursor()) as cursor:

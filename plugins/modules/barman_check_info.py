@@ -158,7 +158,7 @@ def run(module):
 
     checked = {} if module.check_mode or not names else run_check(barman, names)
     servers = []
-    for catalog in read_catalog(configuration, names):
+    for catalog in read_catalog(configuration, names, windows=False):
         name = catalog["name"]
         checks = checked.get(name, []) + own_checks(configuration.server(name), catalog, backup_runs(configuration, name))
         servers.append(dict(name=name, healthy=verdict(checks, module.params["ignore"], complete=name in checked), checks=checks))

@@ -81,19 +81,8 @@ previous:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, Barman, BarmanError, check_name
-from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import read_backups
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
-from ansible_collections.pgrescue.barman.plugins.module_utils._selection import check_backup_id
-
-
-def find_backup(server, backup_id):
-    """The backup with this id, or BarmanError with the ids that exist."""
-    backups = read_backups(server)
-    found = next((backup for backup in backups if backup["backup_id"] == backup_id), None)
-    if found:
-        return found
-    known = ", ".join(backup["backup_id"] for backup in backups) or "none"
-    raise BarmanError(f"server {server.name} has no backup {backup_id}. Backups: {known}. Type one of these ids.")
+from ansible_collections.pgrescue.barman.plugins.module_utils._selection import find_backup
 
 
 def check_can_be_kept(backup):
@@ -111,7 +100,6 @@ def check_can_be_kept(backup):
 def run(module):
     params = module.params
     server = read_configuration(params["barman_config"]).server(check_name(params["server"], "server"))
-    check_backup_id(params["backup_id"])
     backup = find_backup(server, params["backup_id"])
     before, after = backup["keep"], params["keep"]
 

@@ -130,19 +130,9 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, Barman, BarmanError, check_name
-from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import read_backups
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
-from ansible_collections.pgrescue.barman.plugins.module_utils._selection import check_backup_id
+from ansible_collections.pgrescue.barman.plugins.module_utils._selection import find_backup
 from ansible_collections.pgrescue.barman.plugins.module_utils._verify import data_directory, judge, read_manifest, search_path, uncovered
-
-
-def find_backup(server, backup_id):
-    """The backup with this id, or BarmanError with the ids that exist."""
-    check_backup_id(backup_id)
-    backups = {backup["backup_id"]: backup for backup in read_backups(server)}
-    if backup_id not in backups:
-        raise BarmanError(f"server {server.name} has no backup {backup_id}. Backups: {', '.join(backups) or 'none'}. Type one of these ids.")
-    return backups[backup_id]
 
 
 def make_manifest(barman, server, backup, path):

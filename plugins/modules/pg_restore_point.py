@@ -119,12 +119,7 @@ def connect(params):
     data = os.path.realpath(_postgres.layout(params["data_directory"], params["version"], params["cluster"])["data_directory"])
     if not _postgres.postmaster(data):
         raise PostgresError(f"PostgreSQL does not run on {data}, so no restore point can be made. Start it first.")
-    with open(os.path.join(data, "postmaster.pid"), encoding="utf-8") as file:
-        lines = [line.strip() for line in file] + [""] * 5
-    connection = psycopg2.connect(
-        host=params["login_unix_socket"] or lines[4] or "/var/run/postgresql", port=params["login_port"] or lines[3] or 5432,
-        user=params["login_user"], dbname=params["login_db"], connect_timeout=10, application_name="pgrescue",
-    )
+    connection = psycopg2.connect(connect_timeout=10, **_postgres.login(data, params))
     connection.autocommit = True
     return connection
 
