@@ -57,6 +57,15 @@ molecule: clean ## The scenarios, on a lab of their own (SCENARIOS="default site
 	rm -rf $(MOLECULE_EPHEMERAL_DIRECTORY)
 	molecule test --destroy=$(DESTROY) $(addprefix -s ,$(SCENARIOS))
 
+bench: setup $(build)/barman/.done ## Benchmarks: the catalogue beside bare Barman (BACKUPS, WALS, ROUNDS)
+	PYTHONPATH=$(build) .venv/bin/python tests/benchmarks/catalogue.py $(build)/barman/bin/barman
+
+# Bare Barman to measure against, as Debian 13 has it; its psycopg2 without a compiler.
+$(build)/barman/.done:
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install -qq --disable-pip-version-check --no-deps barman==3.13.3 psycopg2-binary python-dateutil six
+	touch $@
+
 collection: setup ## Build the collection's tarball, as ansible-galaxy installs it
 	ansible-galaxy collection build --force
 
@@ -86,4 +95,4 @@ $(collection):
 	mkdir -p $(@D)
 	ln -sfn ../../.. $@
 
-.PHONY: help lab demo clean collection test lint sanity unit molecule setup system
+.PHONY: help lab demo clean collection bench test lint sanity unit molecule setup system
