@@ -1,0 +1,229 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a recovery: the restore's own plan, merged with what the PostgreSQL host says. Pure: facts in, plan out.
+
+Facts are the answers of the hosts as the role has registered them: server, confirm, archived, tablespaces (as asked for),
+barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
+running server, empty without one), to_barman (the result of trying the way to Barman), processes (lines of ps), restore (the
+plan of barman_restore) and latest (the same for the archive's end, where it was asked for).
+"""
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime
+
+from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding
+
+MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
+# What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
+BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination|space")
+SET_ASIDE = re.compile(r"is not empty|postmaster\.pid|is a cluster of")
+
+
+def recovery_plan(facts):
+    """The merged plan, and latest: the backup_id and timeline of the further plan that is needed for it, or None."""
+    window = live_window(facts)
+    latest = in_server(facts, window)
+    plan = dict(facts.get("latest") or facts["restore"]) if latest else dict(facts["restore"])
+    backup = source_backup(facts, plan)
+    findings = restore_findings(plan["findings"])
+    if latest:
+        findings = [target_in_server(window), *(one for one in findings if one["check"] != "target")]
+    findings += host_findings(facts, plan, backup)
+    plan.update(target=facts["restore"]["target"], findings=findings, feasible=all(one["ok"] for one in findings))
+    return dict(plan=plan, latest=latest)
+
+
+def note(check, found, meaning=None):
+    """Information, never red."""
+    return dict(check=check, ok=True, found=found, meaning=meaning, fix=None)
+
+
+# --- a moment after the archive's last commit, while the server still answers: the fence archives it and judges again ---
+
+def live_window(facts):
+    """The last window on the branch that the server is on."""
+    catalogue = facts["catalogue"]
+    current = {one["timeline"] for one in catalogue["timelines"] if one["current"]}
+    return next((one for one in reversed(catalogue["windows"]) if one["timeline"] in current), None)
+
+
+def in_server(facts, window):
+    """Whether the target lies in the WAL that the running server holds: the backup and the timeline to plan with, or None."""
+    moment, end = facts["restore"]["target"]["utc"], (window or {}).get("end_time")
+    if not window or not moment or facts["archived"] or facts["restore"]["backup_id"] or not facts["live"] or facts["live"]["in_recovery"]:
+        return None
+    if end and _moment(moment) < _moment(end):
+        return None
+    fitting = [one for one in facts["catalogue"]["backups"] if one["backup_id"] in window["backup_ids"] and _moment(one["end_time"]) <= _moment(moment)]
+    return dict(backup_id=fitting[-1]["backup_id"], timeline=window["timeline"]) if fitting else None
+
+
+def target_in_server(window):
+    """What stands in the place of the finding that the archive alone would give."""
+    return note(
+        "target", f"after the last archived commit ({window['end_time'] or 'none'}), in the WAL that the running server holds",
+        "The fence archives that WAL and judges the target again before anything is stopped.",
+    )
+
+
+# --- the findings ---
+
+def source_backup(facts, plan):
+    """The backup that is restored, or else the newest one that tells of its cluster; empty without one."""
+    backups = facts["catalogue"]["backups"]
+    chosen = [one for one in backups if one["backup_id"] == plan["backup_id"]]
+    return (chosen or [one for one in backups if one["system_identifier"]] or [{}])[-1]
+
+
+def restore_findings(findings):
+    """Those of barman_restore, without what setting the old data aside puts right."""
+    return [one for one in findings if not BY_THEN.fullmatch(one["check"]) or not (one["ok"] or SET_ASIDE.search(one["found"]))]
+
+
+def host_findings(facts, plan, backup):
+    """What the PostgreSQL host says."""
+    cluster = facts["cluster"]
+    return [
+        data_directory(cluster),
+        system_identifier(cluster, backup, facts["server"], facts["confirm"]),
+        cluster_major(cluster, backup),
+        space(cluster, plan["restore_bytes"]),
+        running_server(cluster, facts["live"]),
+        not_archived_yet(facts["live"]),
+        ssh_to_barman(facts["to_barman"], facts["barman_address"], facts["postgres_user"]),
+        manager(facts["processes"]),
+        standbys(facts["live"]),
+        lost_with_old_data(facts["live"]),
+    ]
+
+
+def data_directory(cluster):
+    """What lies there."""
+    real = cluster["real_data_directory"]
+    what = (
+        "is the root of a mounted file system" if cluster["mount_point"] else
+        "is absent" if not cluster["exists"] else
+        "is empty" if cluster["empty"] else
+        f"holds PostgreSQL {cluster['version'] or '?'}, {cluster['state'] or 'in an unknown state'}"
+    )
+    return finding(
+        "data_directory", not cluster["mount_point"], f"{real} {what}", "A mount point cannot be renamed.",
+        "Stop PostgreSQL, move the files one directory down and let a symlink stand in the old place.",
+    )
+
+
+def system_identifier(cluster, backup, server, confirm):
+    """Whether it is the cluster that was backed up."""
+    here, there = cluster["system_identifier"], backup.get("system_identifier")
+    if here is None:
+        return finding("system_identifier", True, "none on this host")
+    if there is None or str(here) == str(there):
+        return finding("system_identifier", True, f"{here}{', as in the backup' if there else ''}")
+    return finding(
+        "system_identifier", str(confirm) == server, f"the data directory belongs to another cluster ({here}) than the backup ({there})",
+        "What lies there is not what was backed up. It would be set aside as well.", f"If it may be replaced, add -e confirm={server}",
+    )
+
+
+def cluster_major(cluster, backup):
+    """Whether this host's cluster is of the backup's major version."""
+    here, there = cluster["version_directory_major"], (backup.get("postgresql_version") or 0) // 10000
+    return finding(
+        "cluster_major", here is not None and there in (0, here),
+        f"the cluster of this host is of PostgreSQL {here or 'no installed version'}, the backup of {there or 'an unknown one'}",
+        "A backup can only be started by its own major version.",
+        f"Install PostgreSQL {there} and make a cluster of it the one of this host: pg_createcluster {there} main",
+    )
+
+
+def space(cluster, restore_bytes):
+    """Whether there is room beside the old data."""
+    need, free = int((restore_bytes or 0) * SPARE), cluster["free_bytes"]
+    needed = f"{human(need)} needed" if restore_bytes else "what is needed is not known"
+    return finding(
+        "space", need <= free, f"{human(free)} free beside the old data, {needed}", "The disk would be full before the end, since the old data stays.",
+        f"Make room on the file system of {cluster['real_data_directory']}.",
+    )
+
+
+def running_server(cluster, live):
+    """What runs, and whether it is a primary."""
+    if cluster["running"] is None:
+        return finding("running_server", True, "not running")
+    clients = f", {live['clients']} clients connected" if live else ", but it does not answer"
+    standby = bool(live and live["in_recovery"])
+    found = f"running as process {cluster['running']}{clients}{', a standby' if standby else ''}"
+    if not standby:
+        return note("running_server", found, "It is stopped for the recovery, and its clients are disconnected.")
+    return finding(
+        "running_server", False, found, "A standby follows its primary; recovering it alone makes two servers of one.",
+        "Recover the primary, or say pg_primary_role=primary of this host and promote it first.",
+    )
+
+
+def not_archived_yet(live):
+    """What only the running server has."""
+    if not live:
+        return note("not_archived_yet", "nothing can be asked", "What was never archived is not recovered.")
+    size, seconds = live["bytes"], live["seconds"]
+    return note(
+        "not_archived_yet",
+        f"{'an unknown number of' if size is None else size} bytes, {live['ready']} finished segments, "
+        f"{'unknown' if seconds is None else seconds} seconds since the last one",
+        "The fence archives it before PostgreSQL is stopped, so it counts as reachable.",
+    )
+
+
+def ssh_to_barman(answer, address, user):
+    """Whether Barman takes WAL from here. Where WAL is only streamed, the program is not there and there is nothing to ask."""
+    if answer.get("rc") is None or "No such file" in answer.get("msg", ""):
+        return finding("ssh_to_barman", True, "not asked")
+    reason = " ".join((answer.get("stderr") or "").split())[:300]
+    return finding(
+        "ssh_to_barman", answer["rc"] == 0, f"{address} is ready to take WAL" if answer["rc"] == 0 else f"{address} does not take WAL: {reason}",
+        "The recovered server could not archive, and would have no backup.", f"See that this works as {user}: {' '.join(map(str, answer.get('cmd') or []))}",
+    )
+
+
+def manager(processes):
+    """Whether something would start or replace PostgreSQL by itself."""
+    words = [line.split() for line in processes if line.strip()]
+    programs = {os.path.basename(line[1] if len(line) > 1 and re.search(r"python[0-9.]*$", line[0]) else line[0]) for line in words}
+    found = [one for one in MANAGERS if one in programs]
+    return finding(
+        "manager", not found, ", ".join(found) or "none", "It would start or replace PostgreSQL in the middle of the recovery.",
+        f"Stop it first, for example: systemctl stop {found[0] if found else ''}",
+    )
+
+
+def standbys(live):
+    """Who follows this server."""
+    attached = live.get("standbys")
+    return note("standbys", attached or "none attached", "Standbys follow the abandoned branch afterwards and have to be rebuilt." if attached else None)
+
+
+def lost_with_old_data(live):
+    """What no backup brings back."""
+    if not live:
+        return note("lost_with_old_data", "unknown")
+    some = live["slots"] or live["subscriptions"] or live["prepared"]
+    return note(
+        "lost_with_old_data", f"slots: {live['slots'] or 'none'}; subscriptions: {live['subscriptions']}; prepared transactions: {live['prepared']}",
+        "Slots are not in a backup; subscriptions and prepared transactions are as they were at the target." if some else None,
+    )
+
+
+def human(number):
+    """Bytes as people read them."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def _moment(text):
+    return datetime.fromisoformat(text)

@@ -1,0 +1,124 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a recovery: what the hosts have answered, and which finding each answer is."""
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.pgrescue.barman.plugins.filter.recovery_plan import FilterModule
+from ansible_collections.pgrescue.barman.plugins.module_utils import _findings
+
+# As the modules answered in the lab (trixie), without what no finding asks for.
+CLUSTER = dict(
+    real_data_directory="/var/lib/postgresql/17/main", data_directory="/var/lib/postgresql/17/main", exists=True, empty=False, mount_point=False,
+    system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[],
+)
+LIVE = dict(in_recovery=False, clients=2, standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024, seconds=12)
+BACKUP = dict(backup_id="20261123T034949", system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00", tablespaces=[], keep="none")
+PLAN = dict(
+    server="main", backup_id=BACKUP["backup_id"], why="", target=dict(type="time", value="", utc="2026-11-23T04:00:00+00:00"), target_timeline=1,
+    wal=dict(required=3, missing=[]), restore_bytes=1 << 30, estimate_seconds=None, feasible=True,
+    findings=[_findings.finding("target", True, "reachable"), _findings.finding("wal", True, "3 segments")],
+)
+WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", backup_ids=[BACKUP["backup_id"]])
+FACTS = dict(
+    server="main", confirm="", archived=False, barman_address="barman", postgres_user="postgres", tablespaces={}, cluster=CLUSTER, live=LIVE,
+    catalogue=dict(backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
+    to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], restore=PLAN, latest={},
+)
+
+
+def judge(**changes):
+    """The judgement of FACTS with some of them changed; cluster, live, plan and backup name changes of those. What does not run is not live."""
+    facts = copy.deepcopy(FACTS)
+    for name, inner in (("cluster", facts["cluster"]), ("live", facts["live"]), ("plan", facts["restore"]), ("backup", facts["catalogue"]["backups"][0])):
+        inner.update(changes.pop(name, {}))
+    facts.update(changes, **({} if facts["cluster"]["running"] else dict(live={})))
+    return FilterModule().filters()["recovery_plan"](facts)
+
+
+def one(check, **changes):
+    """One finding, and that it is the only red one if it is red."""
+    findings = judge(**changes)["plan"]["findings"]
+    assert {entry["check"] for entry in findings if not entry["ok"]} <= {check}
+    found, = (entry for entry in findings if entry["check"] == check)
+    return found
+
+
+def test_nothing_is_wrong():
+    found = judge()
+    assert found["latest"] is None
+    assert found["plan"]["feasible"]
+    assert [entry["check"] for entry in found["plan"]["findings"] if not entry["ok"]] == []
+    assert len({entry["check"] for entry in found["plan"]["findings"]}) == len(found["plan"]["findings"])
+
+
+def test_all_red_findings_are_told_at_once():
+    found = judge(cluster=dict(system_identifier="9", version_directory_major=15, free_bytes=0), processes=["patroni"], to_barman=dict(rc=1, stderr="no"))["plan"]
+    assert not found["feasible"]
+    red = [entry for entry in found["findings"] if not entry["ok"]]
+    assert [entry["check"] for entry in red] == ["system_identifier", "cluster_major", "space", "ssh_to_barman", "manager"]
+    assert all(entry["found"] and entry["meaning"] and entry["fix"] for entry in red)
+
+
+@pytest.mark.parametrize("check, changes, ok, words", [
+    ("data_directory", dict(cluster=dict(mount_point=True)), False, "root of a mounted file system"),
+    ("data_directory", dict(cluster=dict(exists=False, empty=True, running=None)), True, "is absent"),
+    ("data_directory", dict(cluster=dict(empty=True)), True, "is empty"),
+    ("data_directory", {}, True, "holds PostgreSQL 17, in production"),
+    ("system_identifier", dict(cluster=dict(system_identifier=None)), True, "none on this host"),
+    ("system_identifier", dict(cluster=dict(system_identifier="9")), False, "belongs to another cluster (9) than the backup (7711)"),
+    ("system_identifier", dict(cluster=dict(system_identifier="9"), confirm="true"), False, "another cluster"),
+    ("system_identifier", dict(cluster=dict(system_identifier="9"), confirm="main"), True, "another cluster"),
+    ("cluster_major", dict(cluster=dict(version_directory_major=15)), False, "of PostgreSQL 15, the backup of 17"),
+    ("cluster_major", dict(cluster=dict(version_directory_major=None)), False, "no installed version"),
+    ("space", dict(plan=dict(restore_bytes=10 << 30)), False, "11.0 GiB needed"),
+    ("space", dict(plan=dict(restore_bytes=None)), True, "not known"),
+    ("running_server", dict(live=dict(in_recovery=True)), False, "a standby"),
+    ("running_server", dict(cluster=dict(running=None)), True, "not running"),
+    ("standbys", dict(live=dict(standbys="10.0.0.4 as bd-replica")), True, "10.0.0.4 as bd-replica"),
+    ("lost_with_old_data", dict(live=dict(slots="barman")), True, "slots: barman; subscriptions: 0"),
+    ("not_archived_yet", {}, True, "1024 bytes, 0 finished segments, 12 seconds"),
+    ("not_archived_yet", dict(live=dict(bytes=None, seconds=None)), True, "an unknown number of bytes, 0 finished segments, unknown seconds"),
+    ("manager", dict(processes=["/usr/bin/python3 /usr/bin/patroni /etc/patroni/config.yml"]), False, "patroni"),
+    ("manager", dict(processes=["repmgrd -d", "/usr/lib/postgresql/17/bin/pg_autoctl run"]), False, "repmgrd, pg_autoctl"),
+    ("manager", dict(processes=["vi /etc/patroni", "less -S /var/log/patroni"]), True, "none"),
+])
+def test_finding(check, changes, ok, words):
+    found = one(check, **changes)
+    assert found["ok"] is ok
+    assert words in found["found"]
+
+
+def test_a_server_that_does_not_answer():
+    found = _findings.recovery_plan(dict(FACTS, live={}))["plan"]
+    assert "process 4711, but it does not answer" in next(entry for entry in found["findings"] if entry["check"] == "running_server")["found"]
+    assert found["feasible"]
+
+
+def test_what_is_set_aside_is_no_obstacle():
+    findings = [_findings.finding("destination", False, "/pg is not empty on db: something else", "x", "y"), _findings.finding("space", False, "1 of 2", "x", "y")]
+    found = judge(plan=dict(findings=findings))["plan"]
+    assert [entry["found"] for entry in found["findings"] if not entry["ok"]] == ["1 of 2"]
+
+
+LATE = dict(backup_id=None, target=dict(type="time", value="", utc="2026-11-23T04:20:00+00:00"), findings=[_findings.finding("target", False, "late", "x", "y")])
+
+
+def test_a_moment_that_only_the_running_server_holds():
+    found = judge(plan=LATE)
+    assert found["latest"] == dict(backup_id=BACKUP["backup_id"], timeline=1)
+    found = judge(plan=LATE, latest=PLAN)["plan"]
+    assert found["feasible"] and found["backup_id"] == BACKUP["backup_id"] and found["target"] == LATE["target"]
+    assert "in the WAL that the running server holds" in next(entry for entry in found["findings"] if entry["check"] == "target")["found"]
+
+
+@pytest.mark.parametrize("changes", [
+    dict(archived=True), dict(cluster=dict(running=None)), dict(live=dict(in_recovery=True)), dict(backup=dict(end_time="2026-11-23T05:00:00+00:00")),
+    dict(catalogue=dict(FACTS["catalogue"], windows=[])), dict(catalogue=dict(FACTS["catalogue"], windows=[dict(WINDOW, end_time="2026-11-23T04:30:00+00:00")])),
+])
+def test_a_moment_that_nobody_holds(changes):
+    assert judge(plan=LATE, **changes)["latest"] is None
