@@ -16,7 +16,7 @@ description:
 options:
   _input:
     description:
-      - The answers, C(server), C(confirm), C(archived), C(tablespaces), C(barman_address), C(postgres_user), C(catalogue) (an entry of
+      - The answers, C(server), C(confirm), C(archived), C(asked), C(drop), C(tablespaces), C(barman_address), C(postgres_user), C(catalogue) (an entry of
         M(pgrescue.barman.barman_catalog_info)), C(cluster) (M(pgrescue.barman.pg_cluster_info)), C(live) (a row of the running server, empty
         without one), C(to_barman), C(processes), C(restore) and C(latest) (plans of M(pgrescue.barman.barman_restore)).
     type: dict
@@ -36,7 +36,8 @@ _value:
   contains:
     plan:
       description:
-        - C(plan) of M(pgrescue.barman.barman_restore), with C(findings) of both hosts. A green finding has a C(meaning) where it is information
+        - C(plan) of M(pgrescue.barman.barman_restore), with C(findings) of both hosts, C(target.asked), the target as it was typed, and C(drop),
+          the transaction that it was found by, or null. A green finding has a C(meaning) where it is information
           that somebody should read.
       type: dict
     latest:

@@ -5,7 +5,7 @@
 
 Facts are the answers of the hosts as the role has registered them: server, confirm, archived, tablespaces (as asked for),
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
-running server, empty without one), to_barman (the result of trying the way to Barman), processes (lines of ps), restore (the
+running server, empty without one), asked (the target as it was typed), drop (the transaction that it was found by, empty without one), to_barman (the result of trying the way to Barman), processes (lines of ps), restore (the
 plan of barman_restore) and latest (the same for the archive's end, where it was asked for).
 """
 from __future__ import annotations
@@ -31,8 +31,8 @@ def recovery_plan(facts):
     findings = restore_findings(plan["findings"])
     if latest:
         findings = [target_in_server(window), *(one for one in findings if one["check"] != "target")]
-    findings += host_findings(facts, plan, backup)
-    plan.update(target=facts["restore"]["target"], findings=findings, feasible=all(one["ok"] for one in findings))
+    findings = before_drop(facts["drop"]) + findings + host_findings(facts, plan, backup)
+    plan.update(target=dict(facts["restore"]["target"], asked=facts["asked"]), drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings))
     return dict(plan=plan, latest=latest)
 
 
@@ -52,7 +52,7 @@ def live_window(facts):
 
 def in_server(facts, window):
     """Whether the target lies in the WAL that the running server holds: the backup and the timeline to plan with, or None."""
-    moment, end = facts["restore"]["target"]["utc"], (window or {}).get("end_time")
+    moment, end = facts["restore"]["target"]["utc"] or facts["drop"].get("commit_time"), (window or {}).get("end_time")
     if not window or not moment or facts["archived"] or facts["restore"]["backup_id"] or not facts["live"] or facts["live"]["in_recovery"]:
         return None
     if end and _moment(moment) < _moment(end):
@@ -70,6 +70,16 @@ def target_in_server(window):
 
 
 # --- the findings ---
+
+def before_drop(drop):
+    """What was found in WAL for a table's name."""
+    others = drop.get("commits_between")
+    return [note(
+        "before_drop", drop["summary"],
+        f"{others} others committed while it was at work. They are there, but what it dropped can be read only after the promotion." if others else None,
+    )] if drop else []
+
+
 
 def source_backup(facts, plan):
     """The backup that is restored, or else the newest one that tells of its cluster; empty without one."""

@@ -41,6 +41,10 @@ END_OF_RECOVERY = re.compile(r"desc: END_OF_RECOVERY .*?time (\d{4}-\d\d-\d\d \d
 class WalError(Exception):
     """A segment cannot be read; the text says why and what to do."""
 
+    def __init__(self, message, **details):
+        super().__init__(message)
+        self.details = details
+
 
 @dataclass
 class End:

@@ -4,12 +4,14 @@
 """What a transaction did, in names: its kind, its relations, and the recovery target that ends just before it."""
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from dataclasses import dataclass
+from itertools import chain
 
 from ._backups import COPIED, read_backups
-from ._pgclass import Names, read_names
+from ._pgclass import Names, Relation, read_names
 from ._wal import WalError, parse_lsn
 
 KINDS = ("drop", "truncate", "delete", "update")          # the gravest first
@@ -41,10 +43,14 @@ class Wanted:
 
 
 class Catalogues:
-    """The names as they were at an LSN: from a data directory, or the newest base backup that ended before."""
+    """The names as they were at an LSN: from a data directory, or the newest base backup that ended before.
 
-    def __init__(self, source, server=None, data_directory=None):
+    known: Relations as dicts that go before what is found there.
+    """
+
+    def __init__(self, source, server=None, data_directory=None, known=()):
         self.major = source.major
+        self.known = [Relation(**one) for one in known]
         self.places = [(0, data_directory)] if data_directory else []
         if data_directory and not os.path.isfile(os.path.join(data_directory, "global", "pg_filenode.map")):
             raise WalError(f"{data_directory} is not a data directory that this user can read")
@@ -54,7 +60,7 @@ class Catalogues:
                 data = os.path.join(base, backup["backup_id"], "data")
                 if backup["status"] in COPIED and backup["end_lsn"] and os.path.isfile(os.path.join(data, "global", "pg_filenode.map")):
                     self.places.append((parse_lsn(backup["end_lsn"]), data))
-        self._last = (None, Names())
+        self._last = (None, self._add_known(Names()))
 
     def at(self, lsn):
         """The Names at an LSN given as text; before the first backup, those of the first."""
@@ -62,22 +68,31 @@ class Catalogues:
         earlier = [data for end, data in self.places if end <= position] or [data for _end, data in self.places[:1]]
         data = earlier[-1] if earlier else None
         if data != self._last[0]:
-            self._last = (data, read_names(data, self.major))
+            self._last = (data, self._add_known(read_names(data, self.major)))
         return self._last[1]
+
+    def _add_known(self, names):
+        for one in self.known:
+            names.by_oid[one.database_oid, one.oid] = names.by_path[one.path] = one
+            names.databases[one.database_oid] = one.database
+        return names
 
     def class_files(self):
         """Files of pg_class, as the newest backup has them."""
         return read_names(self.places[-1][1], self.major).class_files if self.places else ()
 
-    def refuse_unknown(self, wanted):
-        """Nothing was found of a name: that is an answer only if some catalogue has it."""
-        for _end, data in self.places[::-1]:
-            if any(wanted.name == row.name and wanted.database in (None, row.database, row.database_oid)
-                   for row in read_names(data, self.major).by_oid.values()):
-                return
+    def named(self, wanted):
+        """The Relations of the name that is looked for, as the newest catalogue has them that knows it."""
+        catalogues = chain([self.known], (read_names(data, self.major).by_oid.values() for _end, data in self.places[::-1]))
+        fitting = ([row for row in rows if wanted.name == row.name and wanted.database in (None, row.database, row.database_oid)] for rows in catalogues)
+        return next(filter(None, fitting), [])
+
+    def refuse_unknown(self, wanted, others=()):
+        """Nothing was found of a name that no catalogue has: that is no answer."""
         raise WalError(
             f"none of the {len(self.places)} base backups or data directories that can be read here knows {wanted.name}, so WAL, which holds numbers "
-            f"only, cannot be searched for it: it may have been created after the last backup. Search without relation, and look for one without a name"
+            f"only, cannot be searched for it: it may have been created after the last backup. Search without relation, and look for one without a name",
+            others=list(others),
         )
 
 
@@ -112,6 +127,20 @@ def describe(entry, timeline, catalogues, wanted):
         target_inspect=dict(common, target_lsn=_plain(before_lock or entry.commit_lsn)) if entry.lock_seen else None,
         commits_between=entry.commits_between,
     )
+
+
+def nearest(name, transactions, limit=10):
+    """Of transactions[] those whose relations are called most like a name, the newest first among equals."""
+    likeness = difflib.SequenceMatcher(b=name or "")
+
+    def distance(transaction):
+        ratios = [0]
+        for relation in transaction["relations"]:
+            likeness.set_seq1(relation["name"] or "")
+            ratios.append(likeness.ratio())
+        return -max(ratios)
+
+    return sorted(reversed(transactions), key=distance)[:limit]
 
 
 def _dropped(entry, names):

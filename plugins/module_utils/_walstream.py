@@ -39,19 +39,25 @@ class Source:
         self.archive = archive
         if not archive.available:
             raise WalError(f"{archive.wals_directory} holds no WAL segment")
-        newest = archive.path(archive.available[-1])
-        header = _content(newest, HEADER.size)
-        magic = size = 0
-        if len(header) == HEADER.size:
-            magic, _info, _timeline, _address, _rest, _identifier, size = HEADER.unpack(header)
+        magic, size = self._kind(archive)
         if magic not in MAJORS or not size:
-            raise WalError(f"{newest} does not begin as WAL of PostgreSQL 13 to 18 does")
+            raise WalError(f"{archive.path(archive.available[-1])} does not begin as WAL of PostgreSQL 13 to 18 does")
         self.size, self.major = size, MAJORS[magic]
         self.program = find_waldump(self.major, path_prefix)
         if self.program is None:
             raise WalError(f"there is no pg_waldump of PostgreSQL {self.major} here: type apt install postgresql-{self.major}")
         self.timelines = read_timelines(archive, [])
         self.tree = Tree(self.timelines, self.size, by_timeline(archive.available, self.size))
+
+    @staticmethod
+    def _kind(archive):
+        """Magic and bytes of a segment, from the newest one that has a header: pg_wal holds empty ones for later use."""
+        for name in reversed(archive.available):
+            header = _content(archive.path(name), HEADER.size)
+            if len(header) == HEADER.size and any(header):
+                magic, _info, _timeline, _address, _rest, _identifier, size = HEADER.unpack(header)
+                return magic, size
+        return 0, 0
 
     def between(self, timeline, start, end):
         """What has to be read of a branch (None: the current one), as stretches. start, end: pairs of an LSN as a number or None, and

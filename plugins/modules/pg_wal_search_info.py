@@ -53,6 +53,38 @@ options:
   database:
     description: Only relations of this database, a name or an oid. It matters when several have a relation of the same name.
     type: str
+  known:
+    description:
+      - Relations whose names are known from elsewhere, as RV(known) of another search returns them. They go before what is found here.
+      - A running server has forgotten what it dropped, so a search of its C(pg_wal) takes the name from a search of the archive.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: C(schema.relation).
+        type: str
+        required: true
+      type:
+        description: The kind of relation, such as V(table).
+        type: str
+        required: true
+      database:
+        description: The database's name.
+        type: str
+        required: true
+      database_oid:
+        description: The database's oid.
+        type: str
+        required: true
+      oid:
+        description: The relation's oid.
+        type: str
+        required: true
+      path:
+        description: Its file, C(tablespace/database/filenode).
+        type: str
+        required: true
   kind:
     description:
       - What to look for.
@@ -212,6 +244,38 @@ unnamed:
   description: With O(relation), how many drops and truncates of relations without a name were left out. Not 0, one of them may be it.
   returned: success
   type: int
+others:
+  description:
+    - With O(relation), ten transactions at most that did it to something else, those whose relations are called most like it first. Shaped as
+      RV(transactions).
+    - It is there too when no base backup knows the name, which is an error.
+  returned: success, and with an unknown name
+  type: list
+  elements: dict
+known:
+  description: With the name of a relation, what the newest base backup that knows it says of it, one entry for each database that has it.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: C(schema.relation).
+      type: str
+    type:
+      description: The kind of relation, such as V(table).
+      type: str
+    database:
+      description: The database's name.
+      type: str
+    database_oid:
+      description: The database's oid.
+      type: str
+    oid:
+      description: The oid.
+      type: str
+    path:
+      description: The file, C(tablespace/database/filenode).
+      type: str
 searched:
   description: What was read, one entry for each stretch without a hole.
   returned: success
@@ -239,6 +303,7 @@ searched:
 """
 
 from collections import deque
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 
 from ansible.module_utils.basic import AnsibleModule
@@ -248,9 +313,10 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._config import rea
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import LSN, parse_moment
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, parse_lsn, segment_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._waldump import Collector
-from ansible_collections.pgrescue.barman.plugins.module_utils._walnames import Catalogues, Wanted, describe
+from ansible_collections.pgrescue.barman.plugins.module_utils._walnames import Catalogues, Wanted, describe, nearest
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_directory, of_server
 
+KNOWN = ("name", "type", "database", "database_oid", "oid", "path")
 LATE = timedelta(seconds=30)          # commit records are not strictly in the order of their times
 
 
@@ -262,8 +328,9 @@ def bound(text):
 
 
 def search(source, stretches, start, end, catalogues, wanted, limit):
-    """The newest transactions that are wanted, how many there are in all, and what was read."""
-    newest, found, searched = deque(maxlen=limit), 0, []
+    """The newest transactions that are wanted, how many there are in all, the newest that did it to others, and what was read."""
+    newest, found, others, searched = deque(maxlen=limit), 0, deque(maxlen=1000), []
+    anything = Wanted(wanted.kinds, None, None, wanted.minimum_rows)
     for timeline, first, last in stretches:
         collector, note = Collector(catalogues.class_files()), None
         lines = source.lines(timeline, first, last)
@@ -281,6 +348,8 @@ def search(source, stretches, start, end, catalogues, wanted, limit):
             if shown:
                 found += 1
                 newest.append(shown)
+            elif wanted.name:
+                others.extend(filter(None, [describe(entry, timeline, catalogues, anything)]))
         else:
             if not collector.last_lsn or parse_lsn(collector.last_lsn) // source.size < last:
                 read = collector.last_lsn or "its first segment"
@@ -291,7 +360,7 @@ def search(source, stretches, start, end, catalogues, wanted, limit):
             last_lsn=collector.last_lsn, last_time=collector.last_time.isoformat(timespec="microseconds") if collector.last_time else None,
             note=note,
         ))
-    return list(newest), found, searched
+    return list(newest), found, nearest(wanted.name, list(others)), searched
 
 
 def run(params):
@@ -302,13 +371,14 @@ def run(params):
     if params["server"]:
         server = read_configuration(params["barman_config"]).server(check_name(params["server"], "server"))
     source = of_server(server) if server else of_directory(params["directory"])
-    catalogues = Catalogues(source, server, params["data_directory"])
+    catalogues = Catalogues(source, server, params["data_directory"], params["known"])
     wanted = Wanted(params["kind"], params["relation"], params["database"], params["minimum_rows"])
     stretches = source.between(params["timeline"], start, end)
-    transactions, found, searched = search(source, stretches, start, end, catalogues, wanted, params["limit"])
-    if not found and wanted.name and not wanted.known:
-        catalogues.refuse_unknown(wanted)
-    return dict(transactions=transactions, found=found, unnamed=wanted.unnamed, searched=searched)
+    transactions, found, others, searched = search(source, stretches, start, end, catalogues, wanted, params["limit"])
+    known = catalogues.named(wanted) if wanted.name and not wanted.known else []
+    if not (found or known or wanted.known) and wanted.name:
+        catalogues.refuse_unknown(wanted, others)
+    return dict(transactions=transactions, found=found, unnamed=wanted.unnamed, others=others, known=[asdict(one) for one in known], searched=searched)
 
 
 def main():
@@ -323,6 +393,7 @@ def main():
             timeline=dict(type="int"),
             relation=dict(type="str"),
             database=dict(type="str"),
+            known=dict(type="list", elements="dict", default=[], options={key: dict(type="str", required=True) for key in KNOWN}),
             kind=dict(type="list", elements="str", choices=["drop", "truncate", "delete", "update", "commit"], default=["drop", "truncate"]),
             minimum_rows=dict(type="int", default=1000),
             limit=dict(type="int", default=100),
@@ -333,13 +404,14 @@ def main():
     )
     try:
         result = run(module.params)
-        for note in filter(None, (stretch["note"] for stretch in result["searched"])):
+        # pg_wal holds segments for later use; an archive that cannot be read to its end is damaged.
+        for note in filter(None, (stretch["note"] for stretch in result["searched"] if module.params["server"])):
             module.warn(note)
         module.exit_json(changed=False, **result)
     except BarmanError as error:
         module.fail_json(msg=str(error), **error.details)
     except WalError as error:
-        module.fail_json(msg=f"WAL cannot be searched: {error}.")
+        module.fail_json(msg=f"WAL cannot be searched: {error}.", **error.details)
 
 
 if __name__ == "__main__":

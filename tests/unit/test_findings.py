@@ -25,7 +25,7 @@ PLAN = dict(
 )
 WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", backup_ids=[BACKUP["backup_id"]])
 FACTS = dict(
-    server="main", confirm="", archived=False, barman_address="barman", postgres_user="postgres", tablespaces={}, cluster=CLUSTER, live=LIVE,
+    server="main", confirm="", asked="target_time=", drop={}, archived=False, barman_address="barman", postgres_user="postgres", tablespaces={}, cluster=CLUSTER, live=LIVE,
     catalogue=dict(backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
     to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], restore=PLAN, latest={},
 )
@@ -112,7 +112,7 @@ def test_a_moment_that_only_the_running_server_holds():
     found = judge(plan=LATE)
     assert found["latest"] == dict(backup_id=BACKUP["backup_id"], timeline=1)
     found = judge(plan=LATE, latest=PLAN)["plan"]
-    assert found["feasible"] and found["backup_id"] == BACKUP["backup_id"] and found["target"] == LATE["target"]
+    assert found["feasible"] and found["backup_id"] == BACKUP["backup_id"] and found["target"] == dict(LATE["target"], asked=FACTS["asked"])
     assert "in the WAL that the running server holds" in next(entry for entry in found["findings"] if entry["check"] == "target")["found"]
 
 
@@ -122,3 +122,21 @@ def test_a_moment_that_only_the_running_server_holds():
 ])
 def test_a_moment_that_nobody_holds(changes):
     assert judge(plan=LATE, **changes)["latest"] is None
+
+
+DROP = dict(commit_time="2026-11-23T04:20:00.000000+00:00", commits_between=0, summary="transaction 747, which dropped public.customer")
+
+
+@pytest.mark.parametrize("between, meaning", [(0, None), (2, "2 others committed")])
+def test_before_drop(between, meaning):
+    found = one("before_drop", drop=dict(DROP, commits_between=between))
+    assert found["ok"] and found["found"] == DROP["summary"] and (found["meaning"] or "").startswith(meaning or "")
+
+
+@pytest.mark.parametrize("commit_time, latest", [("2026-11-23T04:20:00.000000+00:00", True), ("2026-11-23T04:05:00.000000+00:00", False)])
+def test_a_drop_that_is_not_archived_yet(commit_time, latest):
+    """Its LSN is not in the archive; the time of its commit tells whether the running server has it."""
+    drop = dict(DROP, commit_time=commit_time)
+    found = judge(drop=drop, asked="before_drop=customer", plan=dict(backup_id=None, target=dict(type="lsn", value="0/5000028", utc=None)))
+    assert bool(found["latest"]) == latest
+    assert found["plan"]["drop"] == drop and found["plan"]["target"] == dict(type="lsn", value="0/5000028", utc=None, asked="before_drop=customer")

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._pgclass import CLASS_ROW, Names, Relation, read_names
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError
 from ansible_collections.pgrescue.barman.plugins.module_utils._waldump import Collector
-from ansible_collections.pgrescue.barman.plugins.module_utils._walnames import Catalogues, Wanted, describe
+from ansible_collections.pgrescue.barman.plugins.module_utils._walnames import Catalogues, Wanted, describe, nearest
 
 RECORDINGS = Path(__file__).parent / "recordings" / "pg_waldump"
 MAJORS = (15, 17)
@@ -33,7 +34,7 @@ BACKUP = [
 class Known(Catalogues):
     def __init__(self):
         self.names = Names(databases={"5": "postgres"})
-        self.places = []
+        self.places, self.known = [], []
         for oid, name, kind in BACKUP:
             row = Relation("postgres", "5", str(oid), name, kind, f"1663/5/{oid}")
             self.names.by_oid["5", str(oid)] = self.names.by_path[row.path] = row
@@ -126,8 +127,29 @@ def test_relation(relation, database, number):
 
 
 def test_unknown_name():
-    with pytest.raises(WalError, match="knows public.never.*Search without relation"):
-        Known().refuse_unknown(Wanted(["drop"], "public.never", None, 1))
+    with pytest.raises(WalError, match="knows public.never.*Search without relation") as caught:
+        Known().refuse_unknown(Wanted(["drop"], "public.never", None, 1), ["what is nearest"])
+    assert caught.value.details == dict(others=["what is nearest"])
+
+
+def test_nearest():
+    found = search(lines(17))[0]
+    assert [one["xid"] for one in nearest("public.tt", found)] == [found[index]["xid"] for index in (3, 1, 0, 2)]
+    assert nearest("public.tt", found, 1) == [found[3]]
+
+
+@pytest.mark.parametrize("major", MAJORS)
+@pytest.mark.parametrize("known, database, number", [("16391", None, 1), ("16391", "elsewhere", 0), ("4", None, 0)])
+def test_name_known_from_elsewhere(major, known, database, number):
+    """As in pg_wal of a running server, whose catalogue has forgotten the table."""
+    row = dict(name="public.a", type="table", database="postgres", database_oid="5", oid=known, path=f"1663/5/{known}")
+    catalogues, wanted = Catalogues(SimpleNamespace(major=major), known=[row]), Wanted(["drop", "truncate"], "public.a", database, 1)
+    assert bool(catalogues.named(wanted)) == (database is None)
+    collector = Collector()
+    for records in (lines(major), [old(line) for line in lines(major)]):
+        entries = [entry for entry in map(collector.feed, records) if entry]
+        found = [shown for shown in (describe(entry, 1, catalogues, wanted) for entry in entries) if shown]
+        assert [one["relations"][0]["name"] for one in found] == ["public.a"] * number
 
 
 def test_what_is_no_record():

@@ -1,0 +1,56 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.pgrescue.barman.plugins.filter.drop_target import drop_target
+
+
+def did(lsn, name="public.customer", timeline=1, between=0, database="shop"):
+    def target(value):
+        return dict(target_lsn=value, target_exclusive=True, target_timeline=timeline)
+
+    return dict(
+        xid=747, kind="drop", commit_time="2026-11-23T10:00:00.000000+00:00", commit_lsn=lsn, timeline=timeline, commits_between=between,
+        relations=[dict(name=name, oid=16400, database=database)], target=target(lsn), target_inspect=target("0/100"),
+    )
+
+
+def search(*transactions, unnamed=0, others=()):
+    return dict(transactions=list(transactions), unnamed=unnamed, others=list(others))
+
+
+@pytest.mark.parametrize("between, lsn", [(0, "0/100"), (2, "0/200")])
+def test_one(between, lsn):
+    one = did("0/200", between=between)
+    choice = drop_target("public.customer", search(one), search(one))
+    assert choice["doubt"] == "" and choice["transaction"] == dict(
+        one, summary="transaction 747, which dropped public.customer in database shop at 2026-11-23T10:00:00.000000+00:00")
+    assert choice["target"] == dict(target_lsn=lsn, target_exclusive=True, target_timeline=1)
+
+
+def test_not_archived_yet():
+    assert drop_target("customer", search(), search(did("0/200")))["target"]["target_lsn"] == "0/100"
+
+
+def test_lock_from_before():
+    assert drop_target("customer", search(dict(did("0/200"), target_inspect=None)))["target"]["target_lsn"] == "0/200"
+
+
+@pytest.mark.parametrize("archive, live, branches, says", [
+    (search(did("0/200")), search(did("0/300")), [], "2 transactions .*=0/200 .*timeline=1; .*=0/300 "),
+    (search(did("0/200"), did("0/300", database="blog")), {}, [], "before_drop=blog.public.customer or -e before_drop=shop.public.customer"),
+    (search(did("0/200"), unnamed=1, others=[did("0/300", None)]), {}, [], "may have been customer.*something of oid 16400"),
+    (search(others=[did("0/300", "public.customers")]), {}, [], "No transaction.*drop of public.customers"),
+    (search(), {}, [], "Nothing else"),
+    (search(), {}, [search(did("0/200", timeline=3)), dict(msg="failed"), search(did("0/200", timeline=3))], "another branch[^;]*timeline=3"),
+    (dict(msg="WAL cannot be searched: x.", others=[did("0/300", "public.customers")]), {}, [], "searched: x. Or customer is not spelt so.*customers"),
+    (dict(msg="WAL cannot be searched: x."), {}, [], "^WAL cannot be searched: x.$"),
+])
+def test_doubt(archive, live, branches, says):
+    choice = drop_target("customer", archive, live, branches)
+    assert choice["transaction"] == choice["target"] == {}
+    assert re.search(says, choice["doubt"]), choice["doubt"]
