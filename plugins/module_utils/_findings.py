@@ -5,8 +5,9 @@
 
 Facts are the answers of the hosts as the role has registered them: server, confirm, archived, tablespaces (as asked for),
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
-running server, empty without one), asked (the target as it was typed), drop (the transaction that it was found by, empty without one), to_barman (the result of trying the way to Barman), processes (lines of ps), restore (the
-plan of barman_restore) and latest (the same for the archive's end, where it was asked for).
+running server, empty without one), asked (the target as it was typed), drop (the transaction that it was found by, empty
+without one), to_barman (the result of trying the way to Barman), processes (lines of ps), restore (the plan of
+barman_restore) and latest (the same for the archive's end, where it was asked for).
 """
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def recovery_plan(facts):
     if latest:
         findings = [target_in_server(window), *(one for one in findings if one["check"] != "target")]
     findings = before_drop(facts["drop"]) + findings + host_findings(facts, plan, backup)
-    plan.update(target=dict(facts["restore"]["target"], asked=facts["asked"]), drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings))
+    target = dict(facts["restore"]["target"], asked=facts["asked"])
+    plan.update(target=target, drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings))
     return dict(plan=plan, latest=latest)
 
 
@@ -78,7 +80,6 @@ def before_drop(drop):
         "before_drop", drop["summary"],
         f"{others} others committed while it was at work. They are there, but what it dropped can be read only after the promotion." if others else None,
     )] if drop else []
-
 
 
 def source_backup(facts, plan):
