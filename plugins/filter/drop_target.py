@@ -98,7 +98,7 @@ def _doubt(asked, found, archive, elsewhere):
         return (
             f"No transaction that can be found here dropped or truncated {asked}. "
             + (f"One on another branch did. {INSTEAD}{_listed(elsewhere)}. " if elsewhere else "")
-            + (f"Others were dropped or truncated. {INSTEAD}{_listed(others)}." if others else "Nothing else was dropped or truncated either.")
+            + (f"Others were dropped or truncated. {INSTEAD}{_listed(others)}." if others else "" if elsewhere else "Nothing else was either.")
         )
     return ""
 

@@ -45,7 +45,7 @@ def test_lock_from_before():
     (search(did("0/200"), did("0/300", database="blog")), {}, [], "before_drop=blog.public.customer or -e before_drop=shop.public.customer"),
     (search(did("0/200"), unnamed=1, others=[did("0/300", None)]), {}, [], "may have been customer.*something of oid 16400"),
     (search(others=[did("0/300", "public.customers")]), {}, [], "No transaction.*drop of public.customers"),
-    (search(), {}, [], "Nothing else"),
+    (search(), {}, [], "Nothing else was either"),
     (search(), {}, [search(did("0/200", timeline=3)), dict(msg="failed"), search(did("0/200", timeline=3))], "another branch[^;]*timeline=3"),
     (dict(msg="WAL cannot be searched: x.", others=[did("0/300", "public.customers")]), {}, [], "searched: x. Or customer is not spelt so.*customers"),
     (dict(msg="WAL cannot be searched: x."), {}, [], "^WAL cannot be searched: x.$"),
