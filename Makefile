@@ -8,7 +8,7 @@ export SUITE ?= trixie
 export LAB_HOSTS ?=
 
 # Scenarios run in this order on one lab; each finds what the one before it has left.
-SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard $(foreach name,default site modules recover,molecule/$(name)/molecule.yml)))
+SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard $(foreach name,default site modules recover soak,molecule/$(name)/molecule.yml)))
 DESTROY := always
 
 build := $(CURDIR)/.build
@@ -65,6 +65,11 @@ $(build)/barman/.done:
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install -qq --disable-pip-version-check --no-deps barman==3.13.3 psycopg2-binary python-dateutil six
 	touch $@
+
+# Hours. On a lab of its own, or on the one that is there after `make molecule DESTROY=never`. START=N goes on with line N of cuts.py.
+soak: lab ## The long tests: every cut, random targets, two people at once (SEED, START, ROUNDS, RECOVERIES, PAIRS)
+	ansible-playbook playbooks/site.yml
+	status=0; export ROUNDS=$${ROUNDS:-60} RECOVERIES=$${RECOVERIES:-3}; for test in targets together cuts; do .venv/bin/python tests/soak/$$test.py || status=1; done; exit $$status
 
 collection: setup ## Build the collection's tarball, as ansible-galaxy installs it
 	ansible-galaxy collection build --force

@@ -16,10 +16,12 @@ import re
 from datetime import datetime
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 
 MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
 # What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
 BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination|space")
+XIDS = 1 << 32
 SET_ASIDE = re.compile(r"is not empty|postmaster\.pid|is a cluster of")
 
 
@@ -31,7 +33,7 @@ def recovery_plan(facts):
     backup = source_backup(facts, plan)
     findings = restore_findings(plan["findings"])
     if latest:
-        findings = [target_in_server(window), *(one for one in findings if one["check"] != "target")]
+        findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] != "target")]
     findings = before_drop(facts["drop"]) + findings + host_findings(facts, plan, backup)
     target = dict(facts["restore"]["target"], asked=facts["asked"])
     plan.update(target=target, drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings))
@@ -43,7 +45,7 @@ def note(check, found, meaning=None):
     return dict(check=check, ok=True, found=found, meaning=meaning, fix=None)
 
 
-# --- a moment after the archive's last commit, while the server still answers: the fence archives it and judges again ---
+# --- a target after the archive's end, while the server still answers: the fence archives what it has and judges again ---
 
 def live_window(facts):
     """The last window on the branch that the server is on."""
@@ -53,20 +55,32 @@ def live_window(facts):
 
 
 def in_server(facts, window):
-    """Whether the target lies in the WAL that the running server holds: the backup and the timeline to plan with, or None."""
-    moment, end = facts["restore"]["target"]["utc"] or facts["drop"].get("commit_time"), (window or {}).get("end_time")
-    if not window or not moment or facts["archived"] or facts["restore"]["backup_id"] or not facts["live"] or facts["live"]["in_recovery"]:
+    """Whether the target lies in the WAL that only the running server holds: the backup and the timeline to plan with, or None."""
+    plan, live = facts["restore"], facts["live"]
+    if not window or facts["archived"] or plan["backup_id"] or not live or live["in_recovery"] or plan["target_timeline"] not in (None, window["timeline"]):
         return None
-    if end and _moment(moment) < _moment(end):
+    target, fitting = plan["target"], [one for one in facts["catalogue"]["backups"] if one["backup_id"] in window["backup_ids"]]
+    moment = target["utc"] or facts["drop"].get("commit_time")
+    if moment:
+        if window["end_time"] and _moment(moment) < _moment(window["end_time"]):
+            return None
+        fitting = [one for one in fitting if _moment(one["end_time"]) <= _moment(moment)]
+    elif target["type"] == "lsn":
+        if not parse_lsn(window["end_lsn"] or "0/0") < parse_lsn(target["value"]) <= parse_lsn(live["lsn"]):
+            return None
+    elif target["type"] == "xid":
+        if not 0 < (int(live["next_xid"]) - int(target["value"])) % XIDS < XIDS // 2:
+            return None
+    elif target["type"] != "name":
         return None
-    fitting = [one for one in facts["catalogue"]["backups"] if one["backup_id"] in window["backup_ids"] and _moment(one["end_time"]) <= _moment(moment)]
     return dict(backup_id=fitting[-1]["backup_id"], timeline=window["timeline"]) if fitting else None
 
 
-def target_in_server(window):
+def target_in_server(window, target):
     """What stands in the place of the finding that the archive alone would give."""
+    where = f"after the last archived commit ({window['end_time'] or 'none'}), in" if target["type"] in ("time", "lsn") else "not archived; it may be in"
     return note(
-        "target", f"after the last archived commit ({window['end_time'] or 'none'}), in the WAL that the running server holds",
+        "target", f"{where} the WAL that the running server holds",
         "The fence archives that WAL and judges the target again before anything is stopped.",
     )
 

@@ -56,6 +56,13 @@ def condition(place, wanted):
     return "complete" if marker.get("request") == wanted and "has_backup_label" in place else "other"
 
 
+def not_there(target, timeline, backup, others):
+    """Why no backup leads to a transaction or restore point that is not in the archived WAL of a line, backup being the first one on it."""
+    what = f"no transaction {target.value} ended" if target.type == "xid" else f"there is no restore point {target.value}"
+    where = f" It is on timeline {', '.join(map(str, others))}: type target_timeline={others[0]}." if others else ""
+    return f"{what} on the line of timeline {timeline}, from backup {backup['backup_id']} to the last archived WAL.{where}"
+
+
 def catalogue_findings(server, active, backup, why, wal, version):
     """What the catalogue says: target, backup, WAL, server."""
     found = [finding(

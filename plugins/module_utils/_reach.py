@@ -10,7 +10,7 @@ it. So a moment after a first recovery's fork but before its promotion is sought
 from __future__ import annotations
 
 import bisect
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from ._archive import NOT_ARCHIVED
 from ._timeline import Tree, by_timeline, gap
@@ -29,30 +29,48 @@ def reachable(server, moment, timeline=None, backup_id=None):
     return dict(reachable=backup is not None, backup_id=backup["backup_id"] if backup else None, timeline=found, why=why)
 
 
-def choose_backup(server, target, backup_id=None):
+def choose_backup(server, target, backup_id=None, place=None):
     """The backup to restore for a target: triple backup (None when the target cannot be reached), timeline, why.
 
     target has type (time, lsn, xid, name, immediate, latest), value, utc (datetime, for time) and timeline (an integer,
-    'latest' for the highest one, or nothing). backup_id insists on one backup.
+    'latest' for the highest one, or nothing). backup_id insists on one backup. place: the LSN at which a transaction ended or
+    a restore point lies, if that is known.
     """
     timeline = _asked_timeline(server, target.timeline)
     if target.type == "time":
-        return _by_time(server, target.utc, timeline, backup_id)
+        return _by_time(server, target.utc, timeline, backup_id, target.exclusive)
     if target.type == "immediate":
         return _newest(server, timeline, backup_id)
-    if timeline is None:
-        timeline = next((entry["timeline"] for entry in server["timelines"] if entry["current"]), None)
+    timeline = line_of(server, target)
     if target.type == "lsn":
         return _by_lsn(server, target.value, timeline, backup_id)
+    if place:
+        return _by_lsn(server, place, timeline, backup_id, f"{target.type} {target.value} is at {place}")
     return _by_end(server, timeline, backup_id, oldest=target.type in ("xid", "name"))
 
 
-def required_wal(server, backup, target, timeline):
+def line_of(server, target):
+    """The timeline on whose line a target that is no time is sought: the one asked for, else the current one."""
+    asked = _asked_timeline(server, target.timeline)
+    return asked or next((entry["timeline"] for entry in server["timelines"] if entry["current"]), None)
+
+
+def followed(server, timeline, backup_id=None):
+    """The good backups from which the line of a timeline can be followed, the oldest first."""
+    tree = Tree(server["timelines"], server["wal"]["segment_bytes"])
+    whole = {number for window in server["windows"] for number in window["backup_ids"]}
+    return [
+        backup for backup in server["backups"]
+        if backup["backup_id"] in whole and backup_id in (None, backup["backup_id"]) and (timeline is None or tree.can_follow(backup, timeline))
+    ]
+
+
+def required_wal(server, backup, target, timeline, place=None):
     """The WAL that a restore of backup to target along timeline reads: dict of required (segments), bytes, first, last
     and missing (ranges as in wal.missing). Needs a catalogue read with include_wal=True.
 
-    Where the target lies is known exactly for an LSN and for 'immediate'; for a time the files' times tell up to which
-    segment is counted, and for the others it is the end of the archive.
+    Where the target lies is known exactly for an LSN, for 'immediate', and where place says it; for a time the files' times
+    tell up to which segment is counted, and for the others it is the end of the archive.
     """
     size = server["wal"]["segment_bytes"]
     segments = server["wal"]["segments"]
@@ -61,7 +79,7 @@ def required_wal(server, backup, target, timeline):
     first = tree.segment(backup["begin_lsn"])
     reason = _reasons(server["wal"]["missing"])
     names, missing = [], []
-    for number, low, high in _pieces(tree, backup, target, timeline, files):
+    for number, low, high in _pieces(tree, backup, target, timeline, files, place):
         low = max(low, first)
         present = [files[number, index] for run in tree.runs.get(number, ()) for index in range(max(run[0], low), min(run[1], high) + 1)]
         names += present
@@ -86,26 +104,26 @@ def _reasons(holes):
     return reason
 
 
-def _pieces(tree, backup, target, timeline, files):
+def _pieces(tree, backup, target, timeline, files, place):
     """The stretches timeline, first, last running number which the restore reads, each with an end."""
     pieces = []
     line = tree.pieces(timeline)
     for number, low, high in line[[piece[0] for piece in line].index(backup["timeline"]):]:
         known = tree.runs.get(number)
         end = high if high is not None else max(known[-1][1] if known else low, tree.last_segment(backup["end_lsn"]))
-        stop = _stop(tree, backup, target, number, max(low, tree.segment(backup["begin_lsn"])), end, files)
+        stop = _stop(tree, backup, target, number, max(low, tree.segment(backup["begin_lsn"])), end, files, place)
         pieces.append((number, low, end if stop is None else stop))
         if stop is not None:
             break
     return pieces
 
 
-def _stop(tree, backup, target, number, low, high, files):
+def _stop(tree, backup, target, number, low, high, files, place):
     """The segment in which replay ends, when that is on this stretch."""
     if target.type == "immediate":
         return tree.last_segment(backup["end_lsn"])
-    if target.type == "lsn":
-        segment = tree.segment(target.value)
+    if target.type == "lsn" or place:
+        segment = tree.segment(place or target.value)
         return segment if segment <= high else None
     if target.type == "time":
         instant = target.utc.timestamp()
@@ -114,14 +132,16 @@ def _stop(tree, backup, target, number, low, high, files):
     return None
 
 
-def _by_time(server, moment, timeline, backup_id):
+def _by_time(server, moment, timeline, backup_id, exclusive=False):
+    """exclusive: PostgreSQL stops at a commit of the very moment, so the end of a window counts."""
+    latest = moment - timedelta(microseconds=1) if exclusive else moment
     branch = timeline or _live_branch(server, moment)
     if timeline is None:
         current = {entry["timeline"] for entry in server["timelines"] if entry["current"]}
-        inside = [window for window in server["windows"] if window["begin_time"] and _moment(window["begin_time"]) <= moment < _end(window)]
+        inside = [window for window in server["windows"] if window["begin_time"] and _moment(window["begin_time"]) <= moment and latest < _end(window)]
         chosen = [window for window in inside if window["timeline"] == branch] or [window for window in inside if window["timeline"] in current]
     else:
-        chosen = [window for window in server["windows"] if window["timeline"] == timeline and moment < _end(window)]
+        chosen = [window for window in server["windows"] if window["timeline"] == timeline and latest < _end(window)]
     for window in chosen:
         candidates = [backup for backup in _backups_of(server, window, backup_id) if _moment(backup["end_time"]) <= moment]
         if candidates:
@@ -132,7 +152,16 @@ def _by_time(server, moment, timeline, backup_id):
             )
     if backup_id and (chosen or backup_id not in {backup["backup_id"] for backup in server["backups"]}):
         return None, timeline, _why_not_backup(server, backup_id)
-    return None, timeline, _why_not(server, moment, branch)
+    why = _why_not(server, moment, branch)
+    begun = next((entry["begin_time"] for entry in server["timelines"] if entry["timeline"] == timeline and entry["parent"] is not None), "")
+    if begun != "" and (begun is None or moment < _moment(begun)):
+        why += f" For a moment before timeline {timeline} began, leave target_timeline out."
+    return None, timeline, why
+
+
+def windows_of(server, timeline):
+    """The windows of one timeline."""
+    return [window for window in server["windows"] if window["timeline"] == timeline]
 
 
 def _live_branch(server, moment):
@@ -145,7 +174,7 @@ def _live_branch(server, moment):
     return max(((time, number) for number, time in began.items() if time and time <= moment), default=(None, None))[1]
 
 
-def _by_lsn(server, lsn, timeline, backup_id):
+def _by_lsn(server, lsn, timeline, backup_id, what=None):
     position = parse_lsn(lsn)
     tree = Tree(server["timelines"], server["wal"]["segment_bytes"])
     for number in tree.line(timeline)[::-1]:
@@ -161,20 +190,16 @@ def _by_lsn(server, lsn, timeline, backup_id):
             ]
             if candidates:
                 backup = max(candidates, key=lambda entry: entry["backup_id"])
-                return backup, number, f"backup {backup['backup_id']} is the newest good one that ended at or before {lsn} on the line of timeline {timeline}"
+                why = f"backup {backup['backup_id']} is the newest good one that ended at or before {lsn} on the line of timeline {timeline}"
+                return backup, number, f"{what}; {why}" if what else why
     return None, timeline, (
-        f"{lsn} is in no window of timeline {timeline}: {_ranges(server, tree.line(timeline), 'begin_lsn', 'end_lsn')}. "
+        f"{what + ', and that' if what else lsn} is in no window of timeline {timeline}: {_ranges(server, tree.line(timeline), 'begin_lsn', 'end_lsn')}. "
         f"Choose an LSN inside a window, or another target_timeline."
     )
 
 
 def _newest(server, timeline, backup_id):
-    tree = Tree(server["timelines"], server["wal"]["segment_bytes"])
-    whole = {number for window in server["windows"] for number in window["backup_ids"]}
-    good = [
-        backup for backup in server["backups"]
-        if backup["backup_id"] in whole and backup_id in (None, backup["backup_id"]) and (timeline is None or tree.can_follow(backup, timeline))
-    ]
+    good = followed(server, timeline, backup_id)
     if not good:
         return None, timeline, _why_not_backup(server, backup_id)
     return good[-1], timeline or good[-1]["timeline"], f"backup {good[-1]['backup_id']} is the newest good one"
@@ -182,7 +207,7 @@ def _newest(server, timeline, backup_id):
 
 def _by_end(server, timeline, backup_id, oldest):
     """For a target that lies somewhere up to the archive's end: the last window, which must not be followed by a hole."""
-    windows = [window for window in server["windows"] if window["timeline"] == timeline]
+    windows = windows_of(server, timeline)
     if not windows:
         return None, timeline, f"no good backup leads into timeline {timeline}: {_ranges(server, None, 'begin_time', 'end_time')}"
     holes = _holes_after(server, windows[-1])
@@ -196,7 +221,7 @@ def _by_end(server, timeline, backup_id, oldest):
         return None, timeline, _why_not_backup(server, backup_id)
     if oldest:
         return candidates[0], timeline, (
-            f"where this target lies is not known beforehand, so it is backup {candidates[0]['backup_id']}, the oldest from which the "
+            f"where this target lies could not be read from WAL, so it is backup {candidates[0]['backup_id']}, the oldest from which the "
             f"WAL is whole; name a later one as backup_id to replay less"
         )
     return candidates[-1], timeline, f"backup {candidates[-1]['backup_id']} is the newest good one on the line of timeline {timeline}"
@@ -215,7 +240,7 @@ def _backups_of(server, window, backup_id):
 
 
 def _why_not(server, moment, branch):
-    windows = [window for window in server["windows"] if window["timeline"] == branch]
+    windows = windows_of(server, branch)
     if not server["windows"]:
         return NO_BACKUP
     passed = [window for window in windows if window["begin_time"] and _moment(window["begin_time"]) <= moment and _end(window) <= moment]

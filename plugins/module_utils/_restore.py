@@ -13,8 +13,12 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BAC
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, read_catalog, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, running_restores
+from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
+from ansible_collections.pgrescue.barman.plugins.module_utils._reach import followed, line_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError
+from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
 
 
 def checked(params):
@@ -60,8 +64,8 @@ class Restore:
         options, configuration = self.options, read_configuration(self.options["barman_config"])
         active = configuration.server(options["server"]).active
         server = read_catalog(configuration, [options["server"]], include_wal=True)[0]
-        backup, timeline, why = choose_backup(server, self.target, None if options["backup_id"] == "auto" else options["backup_id"])
-        wal = required_wal(server, backup, self.target, timeline) if backup else None
+        backup, timeline, why, place = self._choose(configuration.server(options["server"]), server)
+        wal = required_wal(server, backup, self.target, timeline, place) if backup else None
         findings = _plan.catalogue_findings(server, active, backup, why, wal, self.barman.version)
         if options["delta"] and not self.barman.can("delta_restore"):
             findings.append(_plan.finding(
@@ -72,6 +76,20 @@ class Restore:
             self.segment_bytes, self.backup, self.timeline = backup["wal_segment_bytes"], backup, timeline
             findings += self._destination_findings(size)
         return _plan.assemble(options["server"], backup, why, self.target, timeline, wal, size, findings)
+
+    def _choose(self, configured, server):
+        """backup, timeline, why, and the place of a transaction or restore point, which WAL itself tells."""
+        backup_id, place = None if self.options["backup_id"] == "auto" else self.options["backup_id"], None
+        if self.target.type in ("xid", "name"):
+            timeline = line_of(server, self.target)
+            try:
+                source, backups = of_server(configured), followed(server, timeline, backup_id)
+                place = locate(source, backups, timeline, self.target)
+                if place is None and backups:
+                    return None, timeline, _plan.not_there(self.target, timeline, backups[0], elsewhere(source, timeline, self.target)), None
+            except WalError:
+                pass                                           # then only replay can tell
+        return *choose_backup(server, self.target, backup_id, place), place
 
     def _destination_findings(self, size):
         options, backup = self.options, self.backup

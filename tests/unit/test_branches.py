@@ -117,13 +117,13 @@ class History:
             timeline = self.parents[timeline][0]
         return True
 
-    def replay(self, backup, timeline, clock):
+    def replay(self, backup, timeline, clock, exclusive=False):
         """What a restore of a backup holds that replays a timeline's line to a clock; None when PostgreSQL ends with FATAL."""
         if not self.follows(backup, timeline) or backup[3] > clock:
             return None
         archived, segment = set(self.archived), backup[1] // SIZE
         line = self.line(timeline)
-        stop = next((commit for commit in line if commit[1] > clock and commit[0] >= backup[2]), None)
+        stop = next((commit for commit in line if commit[1] > clock - exclusive and commit[0] >= backup[2]), None)
         if stop is None:
             return None
         while segment <= stop[0] // SIZE:
@@ -189,7 +189,7 @@ def test_the_verdict_is_what_a_replay_does(number):
             assert verdict["timeline"] == live
             assert history.replay(backups[verdict["backup_id"]], live, clock) == rows
             assert backups[verdict["backup_id"]][3] == max(backup[3] for backup in possible)
-            target = SimpleNamespace(type="time", utc=instant(clock), value=None, timeline=None)
+            target = SimpleNamespace(type="time", utc=instant(clock), value=None, timeline=None, exclusive=False)
             backup, timeline, _why = choose_backup(server, target)
             assert required_wal(server, backup, target, timeline)["missing"] == []
 
@@ -203,12 +203,17 @@ def test_every_branch_on_request(number):
     server = catalogue(history)
     backups = dict(zip((backup["backup_id"] for backup in server["backups"]), history.backups))
     for timeline in history.parents:
-        for clock in range(0, history.clock, 7):
-            verdict = reachable(server, instant(clock), timeline=timeline)
-            if verdict["reachable"]:
-                assert history.replay(backups[verdict["backup_id"]], timeline, clock) is not None, (clock, verdict)
+        for clock in range(0, history.clock + 2):
+            exclusive = chance.random() < 0.5
+            target = SimpleNamespace(type="time", utc=instant(clock), value=None, timeline=timeline, exclusive=exclusive)
+            backup, found, why = choose_backup(server, target)
+            possible = [one for one in history.backups if one[4] and history.replay(one, timeline, clock, exclusive) is not None]
+            # The part before a branch is only promised where all WAL leads into the branch, and a commit on it proves that replay can stop.
+            assert bool(backup) == bool(possible) or not backup and "leave target_timeline out" in why, (clock, timeline, exclusive, why)
+            if backup:
+                assert found == timeline and history.replay(backups[backup["backup_id"]], timeline, clock, exclusive) is not None, (clock, why)
         lsn = chance.randrange(3 * SIZE, history.lsn + 1)
-        target = SimpleNamespace(type="lsn", value=format_lsn(lsn), utc=None, timeline=timeline)
+        target = SimpleNamespace(type="lsn", value=format_lsn(lsn), utc=None, timeline=timeline, exclusive=False)
         backup, found, _why = choose_backup(server, target)
         if backup:
             assert parse_lsn(backup["end_lsn"]) <= lsn and history.follows(backups[backup["backup_id"]], found)
@@ -221,7 +226,7 @@ def test_latest_needs_everything_to_the_end(number):
     print("SEED", seed)
     history = History(random.Random(seed))
     server = catalogue(history)
-    target = SimpleNamespace(type="latest", value=None, utc=None, timeline=None)
+    target = SimpleNamespace(type="latest", value=None, utc=None, timeline=None, exclusive=False)
     backup, timeline, why = choose_backup(server, target)
     assert why
     if backup:

@@ -16,14 +16,14 @@ CLUSTER = dict(
     real_data_directory="/var/lib/postgresql/17/main", data_directory="/var/lib/postgresql/17/main", exists=True, empty=False, mount_point=False,
     system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[],
 )
-LIVE = dict(in_recovery=False, clients=2, standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024, seconds=12)
+LIVE = dict(in_recovery=False, clients=2, standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024, seconds=12, lsn="0/5000200", next_xid="800")
 BACKUP = dict(backup_id="20261123T034949", system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00", tablespaces=[], keep="none")
 PLAN = dict(
     server="main", backup_id=BACKUP["backup_id"], why="", target=dict(type="time", value="", utc="2026-11-23T04:00:00+00:00"), target_timeline=1,
     wal=dict(required=3, missing=[]), restore_bytes=1 << 30, estimate_seconds=None, feasible=True,
     findings=[_findings.finding("target", True, "reachable"), _findings.finding("wal", True, "3 segments")],
 )
-WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", backup_ids=[BACKUP["backup_id"]])
+WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/4000100", backup_ids=[BACKUP["backup_id"]])
 FACTS = dict(
     server="main", confirm="", asked="target_time=", drop={}, archived=False, barman_address="barman", postgres_user="postgres", tablespaces={}, cluster=CLUSTER, live=LIVE,
     catalogue=dict(backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
@@ -140,3 +140,16 @@ def test_a_drop_that_is_not_archived_yet(commit_time, latest):
     found = judge(drop=drop, asked="before_drop=customer", plan=dict(backup_id=None, target=dict(type="lsn", value="0/5000028", utc=None)))
     assert bool(found["latest"]) == latest
     assert found["plan"]["drop"] == drop and found["plan"]["target"] == dict(type="lsn", value="0/5000028", utc=None, asked="before_drop=customer")
+
+
+@pytest.mark.parametrize("kind, value, there", [
+    ("lsn", "0/4000101", True), ("lsn", "0/5000200", True), ("lsn", "0/4000100", False), ("lsn", "0/5000201", False),
+    ("xid", "799", True), ("xid", "800", False), ("xid", "4294968095", True), ("name", "before_upgrade", True), ("latest", "latest", False),
+])
+def test_another_target_that_only_the_running_server_holds(kind, value, there):
+    late = dict(LATE, target=dict(type=kind, value=value, utc=None))
+    found = judge(plan=late)
+    assert found["latest"] == (dict(backup_id=BACKUP["backup_id"], timeline=1) if there else None)
+    assert judge(plan=dict(late, target_timeline=2))["latest"] is None
+    told = next(entry for entry in found["plan"]["findings"] if entry["check"] == "target")
+    assert told["ok"] == there and ("the running server holds" in told["found"]) == there

@@ -1,0 +1,95 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where in WAL a transaction ended or a restore point lies: what makes the verdict on such a target certain beforehand.
+
+WAL is read from the newest backup on, then from the one before it, and so on, so that what is near the end is found soon.
+"""
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+
+from ._wal import WalError, _place, _run, format_lsn, parse_lsn, segment_name
+
+ENDED = re.compile(r"tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:(\d+): )?\d{4}-")
+POINT = re.compile(r", lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: RESTORE_POINT (.*)")
+SNAPSHOT = re.compile(r"desc: RUNNING_XACTS nextXid (\d+)")
+SEGMENTS_AT_ONCE = 64
+XIDS = 1 << 32
+
+
+def matches(target, lines):
+    """The LSNs of the records in pg_waldump's lines at which PostgreSQL would stop for a target of type xid or name."""
+    if target.type == "name":
+        return [found[1] for found in map(POINT.search, lines) if found and found[2].strip() == target.value]
+    xid = str(int(target.value) % XIDS)
+    return [found[2] for found in map(ENDED.search, lines) if found and (found[3] or found[1]) == xid]
+
+
+def locate(source, backups, timeline, target):
+    """The LSN of the target's own record on a timeline's line, as text; None when it is not there.
+
+    source: a Source of _walstream; backups: those from which the line can be followed, the oldest first.
+    """
+    flat = [(number, segment) for number, low, high in source.stretches(timeline) for segment in range(low, high + 1)]
+    later = None
+    for backup in reversed(backups):
+        first = source.tree.segment(backup["begin_lsn"])
+        found = _search(source, [one for one in flat if first <= one[1] and (later is None or one[1] <= later)], target)
+        if found or target.type == "xid" and not _older(source, timeline, backup, int(target.value) % XIDS):
+            return found
+        later = first
+    return None
+
+
+def elsewhere(source, timeline, target):
+    """The other timelines that hold the target's own record on their own part."""
+    line = source.tree.line(timeline)
+    return [
+        number for number in sorted(source.tree.parents) if number not in line
+        and _search(source, [(number, segment) for low, high in source.tree.runs.get(number, ()) for segment in range(low, high + 1)], target)
+    ]
+
+
+def _search(source, segments, target):
+    """The first match in some (timeline, running number), which follow each other."""
+    kind = "--rmgr=Transaction" if target.type == "xid" else "--rmgr=XLOG"
+    begin = 0
+    while begin < len(segments):
+        timeline = segments[begin][0]
+        batch = [segment for number, segment in segments[begin:begin + SEGMENTS_AT_ONCE] if number == timeline]
+        # A record may go on in the next segment, so that one is there too, and is the first of the next batch.
+        found = matches(target, _lines(source, timeline, batch[0], batch[-1] + 1, kind))
+        if found:
+            return format_lsn(parse_lsn(found[0]))
+        begin += len(batch)
+    return None
+
+
+def _older(source, timeline, backup, xid):
+    """Whether a transaction may have ended before a backup began; the first snapshot in the backup's WAL tells which ones had begun."""
+    first = source.tree.segment(backup["begin_lsn"])
+    where = next((number for number, low, high in source.stretches(timeline) if low <= first <= high), None)
+    if where is None:
+        return True
+    found = SNAPSHOT.search("\n".join(_lines(source, where, first, first, "--rmgr=Standby", f"--start={backup['begin_lsn']}")))
+    return found is None or 0 < (int(found[1]) - xid) % XIDS < XIDS // 2
+
+
+def _lines(source, timeline, first, last, *options):
+    """pg_waldump's lines about the segments of one timeline from first to last, as far as they are there."""
+    names = [segment_name(timeline, number, source.size) for number in range(first, last + 1)]
+    paths = [path for path in map(source.archive.path, names) if os.path.exists(path)]
+    if not paths:
+        return []
+    start = [] if any(option.startswith("--start") for option in options) else [f"--start={format_lsn(first * source.size)}"]
+    with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
+        for path in paths:
+            _place(path, os.path.join(directory, os.path.basename(path)), None)
+        command = [source.program, f"--path={directory}", f"--timeline={timeline}", *start, *options]
+        try:
+            return _run(command).splitlines()
+        except OSError as error:
+            raise WalError(f"WAL cannot be read: {error}") from error

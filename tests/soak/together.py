@@ -1,0 +1,55 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two people type recover.yml at once, while Barman backs up every minute: one works, the other is refused and told by whom.
+
+    PAIRS=3 SEED=7 python tests/soak/together.py
+"""
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+
+from cuts import Cuts
+from lab import SERVER
+
+
+def main():
+    """Some rounds, each with another distance in time; the exit code."""
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
+    rounds, chosen, cuts = int(os.environ.get("PAIRS") or 3), random.Random(seed), Cuts()
+    print(f"together: SEED={seed} PAIRS={rounds}", flush=True)
+    schedule = "/etc/cron.d/soak-every-minute"
+    cuts.lab.ssh(cuts.lab.barman, f"echo '* * * * * barman /usr/local/lib/pgrescue/scheduled-backup {SERVER}' > {schedule}")
+    wrong = 0
+    try:
+        for one in range(1, rounds + 1):
+            cuts.life()
+            people = ["ana", "bruno"] if one % 2 else ["ana", "ana"]
+            distance = chosen.choice((0, 0, 0.2, 1, 3))
+            begin, runs = time.monotonic(), []
+            for person in people:
+                runs.append(cuts.recover(holder=person, wait=False))
+                time.sleep(distance)
+            ends = [cuts.lab.ended(run) for run in runs]
+            outcomes = sorted(report.get("outcome", "none") for _code, report in ends)
+            refused = next((report for _code, report in ends if report.get("outcome") != "DONE"), {})
+            worker = people[0 if ends[0][1].get("outcome") == "DONE" else 1]
+            problems = [] if outcomes == ["DONE", "REFUSED"] else [f"outcomes: {[report.get('message') for _code, report in ends]}"]
+            if worker not in refused.get("message", "") and "still at work" not in refused.get("message", ""):
+                problems.append(f"the refusal does not name {worker}: {refused.get('message')}")
+            problems += cuts.afterwards(undone=False)
+            wrong += bool(problems)
+            print(json.dumps(dict(round=one, people=people, distance=distance, outcomes=outcomes, right=not problems, wrong=problems,
+                                  seconds=round(time.monotonic() - begin, 1))), flush=True)
+    finally:
+        cuts.lab.ssh(cuts.lab.barman, f"rm -f {schedule}")
+    print(f"together: SEED={seed}: {rounds} rounds, {wrong} wrong", flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

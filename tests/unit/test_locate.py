@@ -1,0 +1,77 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a transaction ended or a restore point lies, in lines that pg_waldump printed."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.pgrescue.barman.plugins.module_utils import _locate
+from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import Tree
+
+SIZE = 1 << 24
+# As pg_waldump prints them (15 to 18).
+LINES = """\
+rmgr: Standby     len (rec/tot):     50/    50, tx:          0, lsn: 0/03000028, prev 0/02000110, desc: RUNNING_XACTS nextXid 746 latestCompletedXid 745 oldestRunningXid 746
+rmgr: Heap        len (rec/tot):     59/    59, tx:        746, lsn: 0/03000060, prev 0/03000028, desc: INSERT off: 1, flags: 0x08, blkref #0: rel 1663/5/16385 blk 0
+rmgr: Transaction len (rec/tot):     34/    34, tx:        746, lsn: 0/030000A0, prev 0/03000060, desc: COMMIT 2026-11-23 05:00:01.000001 UTC
+rmgr: Transaction len (rec/tot):     34/    34, tx:        747, lsn: 0/030000D0, prev 0/030000A0, desc: ABORT 2026-11-23 05:00:02.000001 UTC
+rmgr: XLOG        len (rec/tot):     98/    98, tx:          0, lsn: 0/03000100, prev 0/030000D0, desc: RESTORE_POINT before_upgrade
+rmgr: XLOG        len (rec/tot):     98/    98, tx:          0, lsn: 0/03000168, prev 0/03000100, desc: RESTORE_POINT before
+rmgr: Transaction len (rec/tot):     66/    66, tx:          0, lsn: 0/030001D0, prev 0/03000168, desc: COMMIT_PREPARED 748: 2026-11-23 05:00:03.000001 UTC
+rmgr: Transaction len (rec/tot):     82/    82, tx:        750, lsn: 0/04000028, prev 0/030001D0, desc: COMMIT 2026-11-23 05:00:04.000001 UTC; subxacts: 751
+""".splitlines()
+
+
+def target(kind, value):
+    return SimpleNamespace(type=kind, value=value)
+
+
+@pytest.mark.parametrize("kind, value, places", [
+    ("xid", "746", ["0/030000A0"]), ("xid", "747", ["0/030000D0"]), ("xid", "748", ["0/030001D0"]), ("xid", "4294968042", ["0/030000A0"]),
+    ("xid", "74", []), ("xid", "751", []), ("name", "before", ["0/03000168"]), ("name", "before_upgrade", ["0/03000100"]), ("name", "upgrade", []),
+])
+def test_the_records_at_which_postgresql_stops(kind, value, places):
+    assert _locate.matches(target(kind, value), LINES) == places
+
+
+class Source:
+    """Three segments of one timeline; what is read of them is counted."""
+
+    size = SIZE
+
+    def __init__(self, monkeypatch):
+        self.tree = Tree([dict(timeline=1, parent=None, switch_lsn=None)], SIZE, {1: [3, 4, 5]})
+        self.read = []
+        monkeypatch.setattr(_locate, "_lines", self.lines)
+
+    @staticmethod
+    def stretches(_timeline):
+        return [(1, 3, 5)]
+
+    def lines(self, _source, _timeline, first, last, *options):
+        self.read.append((first, last))
+        manager = options[0].partition("=")[2]
+        return [line for line in LINES if line.startswith(f"rmgr: {manager} ") and first <= int(line.partition("lsn: 0/")[2][:2], 16) <= last]
+
+
+@pytest.mark.parametrize("kind, value, place, read", [
+    ("xid", "750", "0/4000028", [(4, 6)]),                              # behind the newest backup
+    ("name", "before", "0/3000168", [(4, 6), (3, 5)]),                  # behind the one before it
+    ("xid", "746", "0/30000A0", [(4, 6), (4, 4), (3, 5)]),
+    ("xid", "760", None, [(4, 6), (4, 4), (3, 5), (3, 3)]),
+    ("name", "nobody", None, [(4, 6), (3, 5)]),
+])
+def test_from_the_newest_backup_backwards(monkeypatch, kind, value, place, read):
+    source = Source(monkeypatch)
+    backups = [dict(begin_lsn="0/3000028"), dict(begin_lsn="0/4000028")]
+    assert _locate.locate(source, backups, 1, target(kind, value)) == place
+    assert source.read == read
+
+
+def test_a_transaction_that_began_after_a_backup_is_not_sought_before_it(monkeypatch):
+    source = Source(monkeypatch)
+    assert _locate.locate(source, [dict(begin_lsn="0/2000028"), dict(begin_lsn="0/3000028")], 1, target("xid", "999")) is None
+    assert source.read == [(3, 6), (3, 3)]
