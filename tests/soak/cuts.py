@@ -83,7 +83,7 @@ class Cuts:
             echo "processes $(ps -eo args= | grep -E 'rsync|pg_ctl|AnsiballZ|async_wrapper|barman' | grep -vE 'grep -E|ps -eo|archive_command|bash -s|archiver' | head -n 5 | tr '\\n' ';')"
             """)
         there = lab.ssh(lab.barman, f"""
-            echo "markers $(ls -A /var/lib/barman/.pgrescue 2>/dev/null | xargs)"
+            echo "markers $(ls -A /var/lib/barman/.pgrescue 2>/dev/null | grep -E 'recovery.json|draft' | xargs)"
             echo "keep $(cd /var/lib/barman/{SERVER}/base; grep -H . */annotations/* 2>/dev/null | xargs)"
             echo "temporary_barman $(ls -d /tmp/pgrescue* /tmp/barman* /tmp/ansible* 2>/dev/null | xargs)"
             echo "processes_barman $(ps -eo args= | grep -E 'rsync|barman (recover|restore|backup)|AnsiballZ|async_wrapper' | grep -vE 'grep -E|ps -eo' | head -n 5 | tr '\\n' ';')"

@@ -14,8 +14,8 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import T
 SIZE = 1 << 24
 # As pg_waldump prints them (15 to 18).
 LINES = """\
-rmgr: Standby     len (rec/tot):     50/    50, tx:          0, lsn: 0/03000028, prev 0/02000110, desc: RUNNING_XACTS nextXid 746 latestCompletedXid 745 oldestRunningXid 746
-rmgr: Heap        len (rec/tot):     59/    59, tx:        746, lsn: 0/03000060, prev 0/03000028, desc: INSERT off: 1, flags: 0x08, blkref #0: rel 1663/5/16385 blk 0
+rmgr: Standby     len (rec/tot):     50/    50, tx:          0, lsn: 0/03000028, prev 0/02000110, desc: RUNNING_XACTS nextXid 746
+rmgr: Heap        len (rec/tot):     59/    59, tx:        746, lsn: 0/03000060, prev 0/03000028, desc: INSERT off: 1
 rmgr: Transaction len (rec/tot):     34/    34, tx:        746, lsn: 0/030000A0, prev 0/03000060, desc: COMMIT 2026-11-23 05:00:01.000001 UTC
 rmgr: Transaction len (rec/tot):     34/    34, tx:        747, lsn: 0/030000D0, prev 0/030000A0, desc: ABORT 2026-11-23 05:00:02.000001 UTC
 rmgr: XLOG        len (rec/tot):     98/    98, tx:          0, lsn: 0/03000100, prev 0/030000D0, desc: RESTORE_POINT before_upgrade
