@@ -27,6 +27,9 @@ from lab import SERVER, TREE, Lab, Stopped
 HERE = os.path.dirname(os.path.realpath(__file__))
 ROWS = "SELECT id FROM soak_cut ORDER BY id"
 LEFT_IN_DATA = "recovery.signal standby.signal backup_label tablespace_map barman_wal pgrescue-replay.log .pgrescue-aside.json .pgrescue-aside.json.tmp"
+# What belongs to a run that is under way, on either host; what archives or sweeps by itself does not.
+PROCESSES = r"""echo "processes $(ps -eo args= | grep -E 'rsync|pg_ctl|pg_basebackup|AnsiballZ|async_wrapper|barman (recover|restore|backup)' |
+    grep -vE 'grep -E|ps -eo|bash -s' | head -n 5 | tr '\n' ';')" """
 ENGINE = os.path.join(TREE, "molecule", "engine")
 
 
@@ -80,15 +83,19 @@ class Cuts:
             echo "inside $(cd {data} 2>/dev/null && ls -d {LEFT_IN_DATA} 2>/dev/null | xargs)"
             echo "stale $(grep -cE '^ *(restore_command|recovery_)' {data}/postgresql.auto.conf 2>/dev/null || true)"
             echo "temporary $(ls -d /tmp/pgrescue* /tmp/barman* /tmp/ansible* 2>/dev/null | xargs)"
-            echo "processes $(ps -eo args= | grep -E 'rsync|pg_ctl|AnsiballZ|async_wrapper|barman' | grep -vE 'grep -E|ps -eo|archive_command|bash -s|archiver' | head -n 5 | tr '\\n' ';')"
+            {PROCESSES}
             """)
         there = lab.ssh(lab.barman, f"""
             echo "markers $(ls -A /var/lib/barman/.pgrescue 2>/dev/null | grep -E 'recovery.json|draft' | xargs)"
             echo "keep $(cd /var/lib/barman/{SERVER}/base; grep -H . */annotations/* 2>/dev/null | xargs)"
             echo "temporary_barman $(ls -d /tmp/pgrescue* /tmp/barman* /tmp/ansible* 2>/dev/null | xargs)"
-            echo "processes_barman $(ps -eo args= | grep -E 'rsync|barman (recover|restore|backup)|AnsiballZ|async_wrapper' | grep -vE 'grep -E|ps -eo' | head -n 5 | tr '\\n' ';')"
+            {PROCESSES}
             """)
-        return dict(line.partition(" ")[::2] for line in (here + "\n" + there).splitlines())
+        found = dict(line.partition(" ")[::2] for line in here.splitlines())
+        for line in there.splitlines():
+            name, _space, value = line.partition(" ")
+            found[name] = f"{found['processes']}{value}" if name == "processes" else value
+        return found
 
     def in_the_middle(self):
         """What is wrong right after a cut: the old cluster must be there, whole, and nothing but a whole cluster may be startable."""
@@ -125,6 +132,11 @@ class Cuts:
         """What is wrong when it is over."""
         lab = self.lab
         wrong, seen = [], self.look()
+        for _attempt in range(10):
+            if not seen["processes"]:
+                break
+            time.sleep(3)
+            seen = self.look()
         new = set(seen["beside"].split()) - set(self.found["beside"].split())
         aside = {name for name in new if ".aside-" in name}
         if undone:
@@ -133,7 +145,7 @@ class Cuts:
             wrong.append(f"set aside: {sorted(aside)}")
         if new - aside:
             wrong.append(f"left beside the data: {sorted(new - aside)}")
-        for name in ("start", "unit", "postmasters", "inside", "stale", "temporary", "processes", "markers", "keep", "temporary_barman", "processes_barman"):
+        for name in ("start", "unit", "postmasters", "inside", "stale", "temporary", "processes", "markers", "keep", "temporary_barman"):
             if seen[name] != self.found[name]:
                 wrong.append(f"{name}: {seen[name]!r} instead of {self.found[name]!r}")
         rows = [int(row) for row in lab.sql(ROWS).split()]

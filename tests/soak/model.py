@@ -118,9 +118,10 @@ def _lsn(ledger, events, usable, target, _alive):
 
 def _event(ledger, events, usable, target, _alive):
     """A transaction or a restore point."""
-    found = next((event for event in events if (
-        event["kind"] == "point" and event["name"] == target["value"] if target["type"] == "name" else event["kind"] != "point" and event["xid"] == target["value"]
-    )), None)
+    if target["type"] == "name":
+        found = next((event for event in events if event["kind"] == "point" and event["name"] == target["value"]), None)
+    else:
+        found = next((event for event in events if event["kind"] != "point" and event["xid"] == target["value"]), None)
     if found is None:
         return REFUSED, "it is not on this line"
     if not any(backup["end"] <= found["lsn"] for backup in usable):

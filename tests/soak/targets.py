@@ -129,7 +129,7 @@ class Targets:
         elif kind == "xid":
             target["value"] = roll.choice(ends)["xid"] if roll.random() < 0.93 else ends[-1]["xid"] + 100000
         elif kind == "name":
-            points = [event["name"] for event in ledger.events[branch] if event["kind"] == "point" and event["name"].startswith("soak_") and event["name"] != "soak_archive"]
+            points = [event["name"] for event in ledger.events[branch] if event["kind"] == "point" and event["name"].startswith(f"soak_{self.seed}_")]
             target["value"] = roll.choice(points) if points and roll.random() < 0.9 else "soak_nobody_made_it"
         if roll.random() < 0.4 or kind != "time" and roll.random() < 0.4:
             target["timeline"] = branch if roll.random() < 0.7 else roll.choice(sorted(ledger.branches) + [max(ledger.branches) + 5])
