@@ -120,8 +120,8 @@ class Lab:
 
     def history(self, timeline):
         """Parent and switch LSN (a number) of a timeline, and when its history file was written."""
-        lines, _at, written = self.ssh(self.postgres, f"cat {self.data}/pg_wal/{timeline:08X}.history; echo; echo @; "
-                                                    f"stat -c %Y {self.data}/pg_wal/{timeline:08X}.history", "postgres").rpartition("@")
+        path = f"{self.data}/pg_wal/{timeline:08X}.history"
+        lines, _at, written = self.ssh(self.postgres, f"cat {path}; echo; echo @; stat -c %Y {path}", "postgres").rpartition("@")
         parent, switch = [line.split("\t")[:2] for line in lines.splitlines() if re.match(r"\d+\t", line)][-1]
         return int(parent), number(switch), datetime.fromtimestamp(int(written), timezone.utc)
 

@@ -16,7 +16,8 @@ CLUSTER = dict(
     real_data_directory="/var/lib/postgresql/17/main", data_directory="/var/lib/postgresql/17/main", exists=True, empty=False, mount_point=False,
     system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[],
 )
-LIVE = dict(in_recovery=False, clients=2, standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024, seconds=12, lsn="0/5000200", next_xid="800")
+LIVE = dict(in_recovery=False, clients=2, standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024, seconds=12,
+            lsn="0/5000200", next_xid="800")
 BACKUP = dict(backup_id="20261123T034949", system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00", tablespaces=[], keep="none")
 PLAN = dict(
     server="main", backup_id=BACKUP["backup_id"], why="", target=dict(type="time", value="", utc="2026-11-23T04:00:00+00:00"), target_timeline=1,
