@@ -16,6 +16,7 @@ from itertools import accumulate
 from ._wal import HISTORY, SEGMENT, system_identifier
 
 XLOGDB_LINE = re.compile(r"^([0-9A-F]{24})[ \t]+(\d+)[ \t]+(\d+(?:\.\d+)?)(?:[ \t]+(\w+).*)?$", re.MULTILINE)
+RECEIVED = re.compile(r"[0-9A-F]{24}(\.partial)?")
 DUPLICATE = re.compile(r"([0-9A-F]{24})\.[0-9]{8}T[0-9]{6}Z\.duplicate")
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 
@@ -29,12 +30,13 @@ UNLISTED = "on the disk, but not in xlog.db: type barman rebuild-xlogdb"
 class Archive:
     """The segments of one server. Segment names sort as WAL does, timeline first."""
 
-    def __init__(self, wals_directory=None, listed=None, on_disk=None, histories=(), duplicates=()):
+    def __init__(self, wals_directory=None, listed=None, on_disk=None, histories=(), duplicates=(), received=None):
         self.wals_directory = wals_directory
         self.listed = listed or {}                # name -> (bytes, file time, compression or None)
         self.names = sorted(self.listed)
         self.histories = sorted(histories)        # names of *.history files
         self.duplicates = duplicates              # pairs name, system identifier or None
+        self.received = received or {}            # name -> path of what has come and is not archived yet, the last of a stream in part
         self.faults = {}                          # reason -> names that cannot be restored for it
         self.available = self.names if on_disk is None else self._compare(on_disk)
         self._sums = [0] + list(accumulate(self.listed[name][0] for name in self.names))
@@ -83,7 +85,7 @@ def read_archive(server):
     on_disk, histories = _scan(wals)
     if listed is None:                            # Barman rebuilds a missing xlog.db before it reads it
         listed = {name: _stat(os.path.join(wals, name[:16], name)) for name in on_disk}
-    return Archive(wals, listed, on_disk, histories, _duplicates(server.directory("errors_directory")))
+    return Archive(wals, listed, on_disk, histories, _duplicates(server.directory("errors_directory")), _received(server))
 
 
 def _read_xlogdb(server, wals):
@@ -122,6 +124,19 @@ def _stat(path):
         return status.st_size, status.st_mtime, None
     except OSError:
         return 0, 0.0, None
+
+
+def _received(server):
+    """Segments in incoming/ and streaming/. An empty one only marks a place."""
+    found = {}
+    for option in ("incoming_wals_directory", "streaming_wals_directory"):
+        directory = server.directory(option)
+        try:
+            entries = [entry for entry in os.scandir(directory) if RECEIVED.fullmatch(entry.name) and entry.stat().st_size]
+        except OSError:
+            continue
+        found.update((entry.name[:24], entry.path) for entry in sorted(entries, key=lambda entry: entry.name, reverse=True))
+    return found
 
 
 def _duplicates(errors_directory):

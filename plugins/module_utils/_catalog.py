@@ -35,12 +35,14 @@ def _server(server, include_wal, windows):
     segment_bytes = next((backup["wal_segment_bytes"] for backup in reversed(backups) if backup["begin_wal"]), DEFAULT_SEGMENT_BYTES)
     timelines = read_timelines(archive, backups)
     tree = Tree(timelines, segment_bytes, by_timeline(archive.available, segment_bytes))
+    ends = WalEnds(server, archive, backups, tree)
+    stretches = read_windows(timelines, backups, tree, ends) if windows else []
     return dict(
         name=server.name,
         backups=backups,
         timelines=timelines,
-        wal=_wal(archive, backups, tree, include_wal),
-        windows=read_windows(timelines, backups, tree, WalEnds(server, archive, backups, tree)) if windows else [],
+        wal=dict(_wal(archive, backups, tree, include_wal), received=[dict(name=name, path=path) for name, path in sorted(ends.received.items())]),
+        windows=stretches,
         reachable=None,
         problem="base backups or WAL lie in an object store, which is not read here" if server.in_cloud else None,
     )

@@ -83,6 +83,12 @@ cat >>postgresql.auto.conf || exit 1
 chmod 0600 postgresql.auto.conf recovery.signal
 """
 
+# What is not whole is of no use to an archive: .done keeps PostgreSQL from archiving it.
+PUT_WAL = r"""
+umask 077
+cd "$1/pg_wal" && mkdir -p archive_status && cat >"$2.tmp" && mv -f "$2.tmp" "$2" && : >"archive_status/$2.done"
+"""
+
 MEASURE = r"""
 wal=0; for directory in "$1/barman_wal" "$1/pg_wal"; do
   [ -d "$directory" ] && wal=$((wal + $(find "$directory/" -maxdepth 1 -type f -name '????????????????????????' | wc -l)))
@@ -179,18 +185,24 @@ class Destination:
         lines += [f"{name} = '{value}'" for name, value in settings.items()]
         self._run(FINISH, [directory], "\n".join(lines) + "\n")
 
+    def put_wal(self, directory, name, source):
+        """Copy a file of this host into pg_wal of a data directory as a segment."""
+        with open(source, "rb") as content:
+            self._run(PUT_WAL, [directory, name], stdin=content)
+
     def measure(self, paths):
         """The number of WAL segments and the bytes that lie there now."""
         segments, size = self._run(MEASURE, paths).split()
         return int(segments), int(size)
 
-    def _run(self, script, arguments, content=""):
+    def _run(self, script, arguments, content="", stdin=None):
         command = ["sh", "-c", script, "pgrescue", *arguments]
         cmd = shlex.split(self.ssh) + [" ".join(shlex.quote(word) for word in command)] if self.ssh else command
         where = f"the destination host ({self.ssh})" if self.ssh else "this host"
+        given = dict(stdin=stdin) if stdin else dict(input=content)
         try:
             done = subprocess.run(
-                cmd, input=content, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", timeout=600, cwd="/",
+                cmd, **given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", timeout=600, cwd="/",
                 env=dict(os.environ, LC_ALL="C"), check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:

@@ -5,9 +5,10 @@
 
 Facts are the answers of the hosts as the role has registered them: server, confirm, archived, tablespaces (as asked for),
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
-running server, empty without one), asked (the target as it was typed), drop (the transaction that it was found by, empty
-without one), to_barman (the result of trying the way to Barman), processes (lines of ps), restore (the plan of
-barman_restore) and latest (the same for the archive's end, where it was asked for).
+running server, empty without one), host_wal (WAL that is not archived, see _hostwal.py), now (ISO 8601), asked (the target as
+it was typed), drop (the transaction that it was found by, empty without one), to_barman (the result of trying the way to
+Barman), processes (lines of ps), restore (the plan of barman_restore) and latest (the same for the archive's end, where it
+was asked for).
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import os
 import re
 from datetime import datetime
 
+from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import loss
 from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 
@@ -36,7 +38,11 @@ def recovery_plan(facts):
         findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] != "target")]
     findings = before_drop(facts["drop"]) + findings + host_findings(facts, plan, backup)
     target = dict(facts["restore"]["target"], asked=facts["asked"])
-    plan.update(target=target, drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings))
+    mine = {} if facts["live"] else facts["host_wal"]
+    plan.update(
+        target=target, drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings), loss=loss(facts, window),
+        host_wal=mine if mine and mine["wal"] and mine["wal"]["timeline"] == plan["target_timeline"] else {},
+    )
     return dict(plan=plan, latest=latest)
 
 
@@ -117,7 +123,7 @@ def host_findings(facts, plan, backup):
         cluster_major(cluster, backup),
         space(cluster, plan["restore_bytes"]),
         running_server(cluster, facts["live"]),
-        not_archived_yet(facts["live"]),
+        not_archived_yet(facts),
         ssh_to_barman(facts["to_barman"], facts["barman_address"], facts["postgres_user"]),
         manager(facts["processes"]),
         standbys(facts["live"]),
@@ -189,15 +195,28 @@ def running_server(cluster, live):
     )
 
 
-def not_archived_yet(live):
-    """What only the running server has."""
+def not_archived_yet(facts):
+    """What only the server has, running or not."""
+    live, mine, lost = facts["live"], facts["host_wal"], loss(facts, live_window(facts))
+    if not live and mine and not mine["segments"]:
+        return note("not_archived_yet", "nothing, the archive has all that this host has")
+    if not live and mine:
+        return note(
+            "not_archived_yet",
+            f"{mine['transactions']} transactions up to {mine['wal']['end_time'] or '?'}, {len(mine['segments'])} segments, are in pg_wal only",
+            "What is finished is archived before anything is touched, the rest is replayed from there: nothing of it is lost, and it counts as reachable.",
+        )
     if not live:
-        return note("not_archived_yet", "nothing can be asked", "What was never archived is not recovered.")
+        return note(
+            "not_archived_yet", "this host has no WAL that continues the archive",
+            f"What was committed after the last commit that Barman has ({lost['since']}) is lost: how many transactions is not known, "
+            f"of at most {lost['seconds']} seconds." if lost["since"] else "What was never archived is not recovered.",
+        )
     size, seconds = live["bytes"], live["seconds"]
     return note(
         "not_archived_yet",
         f"{'an unknown number of' if size is None else size} bytes, {live['ready']} finished segments, "
-        f"{'unknown' if seconds is None else seconds} seconds since the last one",
+        f"{'unknown' if seconds is None else seconds} seconds since the last one, {mine.get('transactions', 'an unknown number of')} transactions",
         "The fence archives it before PostgreSQL is stopped, so it counts as reachable.",
     )
 

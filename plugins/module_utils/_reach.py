@@ -20,6 +20,15 @@ NO_BACKUP = "there is no good backup whose WAL is in the archive: take one with 
 EVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
+def extend(server, more):
+    """Count WAL as reachable that is in no archive: more says on which timeline (timeline) and how far (end_lsn, end_time)."""
+    windows = [window for window in server["windows"] if window["timeline"] == more["timeline"]]
+    if windows:
+        end = windows[-1]
+        if end["end_lsn"] is None or parse_lsn(more["end_lsn"]) > parse_lsn(end["end_lsn"]):
+            end.update(end_lsn=more["end_lsn"], end_time=more["end_time"] or end["end_time"])
+
+
 def reachable(server, moment, timeline=None, backup_id=None):
     """Whether an instant (a datetime with a zone) can be reached: dict of reachable, backup_id, timeline, why.
 

@@ -15,9 +15,9 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._config import rea
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, running_restores
 from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
-from ansible_collections.pgrescue.barman.plugins.module_utils._reach import followed, line_of
+from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, segment_timeline
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
 
 
@@ -58,12 +58,15 @@ class Restore:
         self.barman = Barman(params["barman_executable"], params["barman_config"])
         self.destination = Destination(self.options["ssh"])
         self.state = self.look = self.request = self.backup = self.places = None
+        self.received = []
 
     def plan(self):
         """Everything known beforehand, as the contract's plan."""
         options, configuration = self.options, read_configuration(self.options["barman_config"])
         active = configuration.server(options["server"]).active
         server = read_catalog(configuration, [options["server"]], include_wal=True)[0]
+        if options["additional_wal"]:
+            extend(server, options["additional_wal"])
         backup, timeline, why, place = self._choose(configuration.server(options["server"]), server)
         wal = required_wal(server, backup, self.target, timeline, place) if backup else None
         findings = _plan.catalogue_findings(server, active, backup, why, wal, self.barman.version)
@@ -74,6 +77,7 @@ class Restore:
         if backup:
             size = (backup["size_bytes"] or 0) + wal["required"] * backup["wal_segment_bytes"]
             self.segment_bytes, self.backup, self.timeline = backup["wal_segment_bytes"], backup, timeline
+            self.received = [one for one in server["wal"]["received"] if segment_timeline(one["name"]) == timeline]
             findings += self._destination_findings(size)
         return _plan.assemble(options["server"], backup, why, self.target, timeline, wal, size, findings)
 
@@ -129,6 +133,7 @@ class Restore:
         words = _plan.barman_arguments(self.target, self.timeline, self.options, self.barman.version, self.segment_bytes)
         try:
             answer = self.barman.call("recover", *words, self.options["server"], self.backup["backup_id"], data["real"])
+            self._add_received(data["real"])
             after = self._finish(data["real"])
         except BarmanError as error:
             raise BarmanError(
@@ -143,6 +148,14 @@ class Restore:
             settings_changed=[_setting(one) for one in said.get("changes", [])], settings_of_note=[_setting(one) for one in said.get("warnings", [])],
             missing_files=[str(one) for one in said.get("missing_files", [])], warnings=answer.warning,
         )
+
+    def _add_received(self, real):
+        """Bring what Barman has received and not archived; PostgreSQL looks into pg_wal for what restore_command does not find."""
+        for one in self.received:
+            try:
+                self.destination.put_wal(real, one["name"], one["path"])
+            except FileNotFoundError:
+                continue                                       # it was archived in the meantime, and Barman has restored it
 
     def _finish(self, real):
         """Say where to stop, and see that what Barman left is the cluster that was asked for."""

@@ -182,7 +182,7 @@ def _tail(program, path):
 def _dump(program, paths, *options, data=None):
     """The output of pg_waldump over one or two neighbouring segments. It ends with an error at the end of what is there,
     so its exit code says nothing; no record at all is an empty text."""
-    names = [os.path.basename(path) for path in paths]
+    names = [os.path.basename(path)[:24] for path in paths]               # without .partial
     with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
         for path, name in zip(paths, names):
             _place(path, os.path.join(directory, name), data)

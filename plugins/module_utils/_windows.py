@@ -20,12 +20,28 @@ class WalEnds:
         self.major = versions[-1] // 10000 if versions else None
         self.program = find_waldump(self.major, server.options.get("path_prefix")) if versions else None
         self.archive, self.tree = archive, tree
+        self.received = {}                                     # name -> path of what continues a window and is not archived yet
 
     def end(self, timeline, first, last, after):
         """The End of the segments first to last of a timeline; commits before the LSN after do not count."""
         if self.program is None:
             return End(reason=f"there is no pg_waldump of PostgreSQL {self.major} here: type apt install postgresql-{self.major}")
-        return last_commit(self._paths(timeline, max(first, last - WALK_BACK), last), self.program, after)
+        paths = self._paths(timeline, max(first, last - WALK_BACK), last)
+        more = self._received(timeline, last)
+        while more:
+            end = last_commit(paths + list(more.values()), self.program, after)
+            if end.lsn:
+                self.received.update(more)
+                return end
+            more.popitem()                                     # it has been begun, and holds nothing yet
+        return last_commit(paths, self.program, after)
+
+    def _received(self, timeline, last):
+        """What has come and continues a stretch without a hole."""
+        found = {}
+        while (name := segment_name(timeline, last + 1, self.tree.size)) in self.archive.received:
+            found[name], last = self.archive.received[name], last + 1
+        return found
 
     def began(self, timeline, first, last, switch_lsn):
         """When a timeline was promoted, or None."""

@@ -277,6 +277,13 @@ servers:
           type: list
           elements: dict
           returned: success
+        received:
+          description:
+            - Segments, each with name and path, that Barman has received and not archived yet, where they continue a window. The last one of a stream is
+              a C(.partial). M(pgrescue.barman.barman_restore) restores them too, so a window goes as far as they can be read.
+          type: list
+          elements: dict
+          returned: success
         segments:
           description: Every archived segment, each with name, bytes (as stored) and file_time (seconds since the epoch, from C(xlog.db)).
           type: list

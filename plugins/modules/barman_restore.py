@@ -84,6 +84,27 @@ options:
     description:
       - A directory for unpacking compressed, encrypted or incremental backups (C(--staging-path), before Barman 3.15 C(--recovery-staging-path)).
     type: str
+  additional_wal:
+    description:
+      - WAL that is in no archive, and that the caller puts into C(pg_wal) of O(destination_directory) after this module and before PostgreSQL is
+        started, as that of a dead server. It must continue the archive without a hole; it is counted as reachable, no more.
+      - What Barman itself has received and not archived, such as a C(.partial) segment, is restored by this module and is not meant here.
+    type: dict
+    suboptions:
+      timeline:
+        description:
+          - The branch that it belongs to.
+        type: int
+        required: true
+      end_lsn:
+        description:
+          - Its last record.
+        type: str
+        required: true
+      end_time:
+        description:
+          - The time of its last commit.
+        type: str
   extra_args:
     description:
       - Further words for C(barman recover), passed on as they are. Options that this module has itself are refused.
@@ -254,6 +275,9 @@ def main():
             barman_address=dict(type="str"),
             delta=dict(type="bool", default=False),
             staging_path=dict(type="str"),
+            additional_wal=dict(type="dict", options=dict(
+                timeline=dict(type="int", required=True), end_lsn=dict(type="str", required=True), end_time=dict(type="str"),
+            )),
             extra_args=dict(type="list", elements="str", default=[]),
         ),
         supports_check_mode=True,

@@ -211,6 +211,10 @@ timezone:
   description: The C(timezone) in the configuration, null if none is there.
   returned: success
   type: str
+archive_command:
+  description: The C(archive_command) in the configuration, null if none is there.
+  returned: success
+  type: str
 """
 
 import os
@@ -249,6 +253,7 @@ def configured(place):
         port=int(settings.get("port") or 5432),
         socket_directory=sockets[0] if sockets else "/var/run/postgresql" if os.path.isdir("/var/run/postgresql") else "/tmp",
         timezone=settings.get("timezone") or None,
+        archive_command=settings.get("archive_command") or None,
     )
 
 

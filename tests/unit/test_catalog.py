@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, reachable, read_backups, read_catalog, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
+from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend
 
 from recorded import SEGMENT_BYTES, VERSIONS, home, ledger, segment, shown
 
@@ -257,6 +258,39 @@ def test_duplicates(world, own, good):
     assert (third["backup_id"] in [number for window in server["windows"] for number in window["backup_ids"]]) is good
 
 
+def test_what_was_received_and_not_archived_is_reachable_too(world):
+    before = world.server()
+    name = before["wal"]["last"]
+    (world.directory / "main" / "streaming").mkdir(exist_ok=True)
+    partial = world.directory / "main" / "streaming" / f"{name}.partial"
+    (world.wals / name[:16] / name).rename(partial)
+    listing = next(world.wals.glob("*xlog.db"))
+    listing.write_text("".join(line for line in listing.read_text().splitlines(True) if not line.startswith(name)))
+    after = world.server()
+    assert before["wal"]["received"] == []
+    assert after["wal"]["last"] < name
+    assert after["wal"]["received"] == [dict(name=name, path=str(partial))]
+    assert after["windows"] == before["windows"]
+    partial.write_bytes(b"")
+    marked = world.server()
+    assert marked["wal"]["received"] == []
+    assert marked["windows"][-1]["end_lsn"] < before["windows"][-1]["end_lsn"]
+
+
+def test_wal_that_the_caller_adds_is_reachable(world):
+    server = world.server()
+    window = server["windows"][-1]
+    late = datetime.fromisoformat(window["end_time"]) + timedelta(seconds=5)
+    more = dict(timeline=window["timeline"], end_lsn="FF/0", end_time=(late + timedelta(seconds=1)).isoformat())
+    assert choose_backup(server, target("time", utc=late))[0] is None
+    extend(server, dict(more, timeline=1))
+    assert choose_backup(server, target("time", utc=late))[0] is None
+    extend(server, more)
+    assert choose_backup(server, target("time", utc=late))[:2] == choose_backup(server, target("latest"))[:2]
+    extend(server, dict(more, end_lsn="0/1", end_time=None))
+    assert server["windows"][-1]["end_lsn"] == "FF/0"
+
+
 def test_without_pg_waldump_the_windows_say_so(tmp_path, monkeypatch):
     configuration = read_configuration(home("3.13.3", tmp_path))
     monkeypatch.setattr("ansible_collections.pgrescue.barman.plugins.module_utils._windows.find_waldump", lambda *args: None)
@@ -269,7 +303,7 @@ def test_without_pg_waldump_the_windows_say_so(tmp_path, monkeypatch):
 def test_a_server_that_has_nothing_yet(world):
     server = read_catalog(world.configuration, ["dormida"], include_wal=True)[0]
     assert (server["backups"], server["timelines"], server["windows"]) == ([], [], [])
-    assert server["wal"] == dict(first=None, last=None, count=0, bytes=0, missing=[], segment_bytes=16 << 20, segments=[])
+    assert server["wal"] == dict(first=None, last=None, count=0, bytes=0, missing=[], segment_bytes=16 << 20, segments=[], received=[])
     assert "no good backup" in reachable(server, datetime.now(timezone.utc))["why"]
     assert choose_backup(server, target("latest"))[0] is None
 

@@ -28,7 +28,8 @@ WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/400
 FACTS = dict(
     server="main", confirm="", asked="target_time=", drop={}, archived=False, barman_address="barman", postgres_user="postgres", tablespaces={}, cluster=CLUSTER, live=LIVE,
     catalogue=dict(backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
-    to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], restore=PLAN, latest={},
+    to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={},
+    now="2026-11-23T04:20:00+00:00", restore=PLAN, latest={},
 )
 
 

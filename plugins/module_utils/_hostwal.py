@@ -1,0 +1,42 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""WAL that only the PostgreSQL host has: does it continue the archive, how far does it go, and what is lost without it. Pure."""
+from __future__ import annotations
+
+from datetime import datetime
+
+from ._wal import format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
+
+
+def host_wal(facts):
+    """What continues the archive on the branch that the server was on: no segments when all is archived, {} when nothing continues it.
+
+    facts: catalogue (an entry of barman_catalog_info), cluster (pg_cluster_info) and search (pg_wal_search_info over its pg_wal, for commits after
+    the newest archived segment).
+    """
+    catalogue, cluster, search = facts["catalogue"], facts["cluster"], facts["search"]
+    read = [one for one in search.get("searched") or [] if one["last_lsn"]]
+    last, size = catalogue["wal"]["last"], catalogue["wal"]["segment_bytes"]
+    identifiers = [one["system_identifier"] for one in catalogue["backups"] if one["system_identifier"]]
+    if not read or not last or not identifiers or str(identifiers[-1]) != str(cluster["system_identifier"]):
+        return {}
+    timeline, begin, end = read[0]["timeline"], segment_number(last, size) + 1, parse_lsn(read[0]["last_lsn"]) // size
+    if segment_timeline(last) != timeline or segment_number(read[0]["first"], size) > begin or end < begin - 1:
+        return {}
+    if end < begin:
+        return dict(wal={}, segments=[], transactions=0)
+    return dict(
+        wal=dict(timeline=timeline, end_lsn=format_lsn(parse_lsn(read[0]["last_lsn"])), end_time=read[0]["last_time"]),
+        segments=[segment_name(timeline, number, size) for number in range(begin, end + 1)], transactions=search["found"],
+    )
+
+
+def loss(facts, window):
+    """What no target brings back: since when, seconds (at most) and transactions (null: not known). Nothing, while the host has its WAL."""
+    safe = bool(facts["live"] or facts["host_wal"])
+    end = None if safe else (window or {}).get("end_time")
+    if end is None:
+        return dict(since=None, seconds=0 if safe else None, transactions=0 if safe else None)
+    seconds = (datetime.fromisoformat(facts["now"]) - datetime.fromisoformat(end)).total_seconds()
+    return dict(since=end, seconds=round(max(0, seconds)), transactions=None)

@@ -1,0 +1,83 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""WAL that only the PostgreSQL host has: whether it continues the archive, and what is lost without it."""
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.pgrescue.barman.plugins.filter.host_wal import FilterModule
+
+from test_findings import FACTS, judge
+
+# As the modules answered in the lab, after `kill -9` of the postmaster (trixie); pg_wal holds two segments more for later use.
+SEARCH = dict(
+    found=7, transactions=[], unnamed=0,
+    searched=[dict(
+        timeline=1, first="00000001000000000000000A", last="00000001000000000000000F", last_lsn="0/0C0A3B58", last_time="2026-11-23T04:19:30.123456+00:00",
+        note="timeline 1 could not be read after 0/0C0A3B58",
+    )],
+)
+ANSWERS = dict(
+    catalogue=dict(FACTS["catalogue"], wal=dict(last="00000001000000000000000A", segment_bytes=16 << 20)), cluster=FACTS["cluster"], search=SEARCH,
+)
+
+
+def ask(**changes):
+    answers = copy.deepcopy(ANSWERS)
+    for part, inner in (
+        ("wal", answers["catalogue"]["wal"]), ("cluster", answers["cluster"]), ("search", answers["search"]), ("read", answers["search"]["searched"][0]),
+    ):
+        inner.update(changes.pop(part, {}))
+    return FilterModule().filters()["host_wal"](answers)
+
+
+def test_what_continues_the_archive():
+    assert ask() == dict(
+        wal=dict(timeline=1, end_lsn="0/C0A3B58", end_time="2026-11-23T04:19:30.123456+00:00"),
+        segments=["00000001000000000000000B", "00000001000000000000000C"], transactions=7,
+    )
+
+
+@pytest.mark.parametrize("changes", [
+    dict(wal=dict(last="000000010000000000000008")),                                     # a hole between archive and host
+    dict(wal=dict(last="000000010000000000000010")),                                     # the archive is ahead: this host fell behind long ago
+    dict(wal=dict(last="00000002000000000000000A")),                                     # the archive went on without this host
+    dict(wal=dict(last=None)),
+    dict(cluster=dict(system_identifier="9")),                                           # another cluster's WAL has the same names
+    dict(cluster=dict(system_identifier=None)),
+    dict(read=dict(last_lsn=None)),
+    dict(search=dict(searched=[])),
+])
+def test_what_does_not(changes):
+    assert ask(**changes) == {}
+
+
+def test_a_failed_search_is_nothing():
+    assert FilterModule().filters()["host_wal"](dict(ANSWERS, search=dict(failed=True, msg="no"))) == {}
+
+
+def test_all_is_archived():
+    found = ask(read=dict(last_lsn="0/0AFFFFD8"))
+    assert found == dict(wal={}, segments=[], transactions=0)
+    plan = judge(cluster=dict(running=None), host_wal=found)["plan"]
+    assert plan["loss"] == dict(since=None, seconds=0, transactions=0)
+    assert plan["host_wal"] == {}
+
+
+@pytest.mark.parametrize("changes, loss, used, words", [
+    (dict(host_wal=ask()), dict(since=None, seconds=0, transactions=0), False, "7 transactions"),
+    (dict(host_wal=ask(), cluster=dict(running=None)), dict(since=None, seconds=0, transactions=0), True, "7 transactions up to 2026-11-23T04:19:30"),
+    (dict(host_wal=ask(), cluster=dict(running=None), plan=dict(target_timeline=2)), dict(since=None, seconds=0, transactions=0), False, "7 transactions"),
+    (dict(cluster=dict(running=None, exists=False, empty=True)), dict(since="2026-11-23T04:10:00.5+00:00", seconds=600, transactions=None), False, "no WAL"),
+])
+def test_the_plan_says_what_is_lost(changes, loss, used, words):
+    plan = judge(**changes)["plan"]
+    assert plan["loss"] == loss
+    assert (plan["host_wal"] != {}) is used
+    said = next(one for one in plan["findings"] if one["check"] == "not_archived_yet")
+    assert words in said["found"]
+    assert said["ok"]
+    assert ("at most 600 seconds" in said["meaning"]) is (loss["seconds"] == 600)
