@@ -13,7 +13,7 @@ description:
   - After a recovery PostgreSQL has left the branch on which the receiver was, and refuses to go on with it. With O(timeline) and O(lsn) the
     receiver resumes on the new branch at its very beginning. Unlike C(barman receive-wal --reset) this takes no running PostgreSQL, so it can be
     done before the first client is let in, and nothing is deleted.
-  - A server that does not stream is left alone.
+  - A server that does not stream is left alone, and so is one that is inactive or passive, for which Barman does nothing.
 author:
   - pgrescue contributors (@pgrescue)
 extends_documentation_fragment:
@@ -93,7 +93,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 streaming:
-  description: Whether the server has C(streaming_archiver). V(false), nothing was done.
+  description: Whether the server has C(streaming_archiver), is active and not passive. V(false), nothing was done.
   returned: success
   type: bool
   sample: true
@@ -127,7 +127,6 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._backups import re
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, Barman, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._receive import holder, in_the_way, lock_file, resume_at, streams
-from ansible_collections.pgrescue.barman.plugins.module_utils._switch import refuse_inactive
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import SEGMENT, parse_lsn
 
 PAUSE = 1
@@ -199,10 +198,10 @@ def run(module):
     params = module.params
     configuration = read_configuration(params["barman_config"])
     server = configuration.server(check_name(params["server"], "server"))
-    result = dict(changed=False, streaming=server.flag("streaming_archiver"), slot_name=server.options.get("slot_name"), resumes_at=None, moved=[])
-    if not result["streaming"]:
+    streaming = server.flag("streaming_archiver") and server.active and not server.passive
+    result = dict(changed=False, streaming=streaming, slot_name=server.options.get("slot_name"), resumes_at=None, moved=[])
+    if not streaming:
         return result
-    refuse_inactive(server)
     barman = Barman(params["barman_executable"], params["barman_config"])
     lock, deadline = lock_file(configuration, server.name), time.monotonic() + params["timeout"]
     if params["state"] == "stopped":
