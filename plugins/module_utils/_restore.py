@@ -89,7 +89,8 @@ class Restore:
             try:
                 source, backups = of_server(configured), followed(server, timeline, backup_id)
                 place = locate(source, backups, timeline, self.target)
-                if place is None and backups:
+                more = self.options["additional_wal"] or server["wal"]["received"]      # there only replay can tell
+                if place is None and backups and not more:
                     return None, timeline, _plan.not_there(self.target, timeline, backups[0], elsewhere(source, timeline, self.target)), None
             except WalError:
                 pass                                           # then only replay can tell
