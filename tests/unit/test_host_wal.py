@@ -12,7 +12,7 @@ from ansible_collections.pgrescue.barman.plugins.filter.host_wal import FilterMo
 
 from test_findings import FACTS, judge
 
-# As the modules answered in the lab, after `kill -9` of the postmaster (trixie); pg_wal holds two segments more for later use.
+# In the shape of the answers after `kill -9` of a postmaster; pg_wal holds segments more for later use.
 SEARCH = dict(
     found=7, transactions=[], unnamed=0,
     searched=[dict(
