@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 
-from ansible_collections.pgrescue.barman.plugins.module_utils import _postgres
+from ansible_collections.pgrescue.barman.plugins.module_utils import _filesystem, _postgres
+from ansible_collections.pgrescue.barman.plugins.module_utils._directory import (
+    INSIDE, JOURNAL, Whole, Within, entries, inode, make, moves_inside, obstacle, rename, vacant,
+)
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import PostgresError
 
-JOURNAL = ".pgrescue-aside.json"
 MARKER_SUFFIX = ".pgrescue-restore.json"  # Twin: plugins/module_utils/_destination.py
+# Only relation files are worth a clone, and these of them are not in a backup.
+NOT_CLONED = re.compile(r"pgsql_tmp|pg_internal\.init|t[0-9]+_[0-9]+")
 
 
 def read_json(path):
@@ -39,28 +44,20 @@ def write_json(path, data):
     os.replace(temporary, path)
 
 
-def inode(path):
-    """Device and inode of a directory, as 'stat -c %d:%i' prints them, null if it is not there."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return f"{found.st_dev}:{found.st_ino}"
-
-
-def vacant(path):
-    """Whether a path is absent or an empty directory."""
-    return not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path))
-
-
-def rename(source, target):
-    """Rename on one file system, and make it outlive a crash of the host."""
-    os.rename(source, target)
-    parent = os.open(os.path.dirname(target), os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+def belongings(real, named):
+    """Every directory of the cluster that is not below another one of them: data, wal, tablespaces."""
+    found = [dict(kind="data", name=None, path=real)]
+    wal = _postgres.external_wal(real)
+    if wal:
+        link = os.path.join(real, "pg_wal")
+        found.append(dict(kind="wal", name=None, path=wal, link=os.readlink(link) if os.path.islink(link) else None))
+    names = {os.path.realpath(path): (name, path) for name, path in named.items()}
+    places = {os.path.realpath(one["location"]): one["location"] for one in _postgres.tablespaces(real)}
+    for path in dict.fromkeys([*places, *names]):
+        if not any(path == one["path"] or path.startswith(one["path"] + "/") for one in found):
+            name, location = names.get(path, (None, places.get(path)))
+            found.append(dict(kind="tablespace", name=name, path=path, link=location))
+    return found
 
 
 class Aside:
@@ -70,90 +67,85 @@ class Aside:
         self.data_directory = data_directory
         self.real = os.path.realpath(data_directory)
         self.stamp = stamp
-        self.aside = f"{self.real}.aside-{stamp}"
-        self.journal = read_json(os.path.join(self.aside, JOURNAL))
-        within = read_json(os.path.join(self.real, JOURNAL)) or {}
-        self.returned = within if within.get("stamp") == stamp else None  # back already, but not tidied up
+        whole, within = Whole(self.real, stamp), Within(self.real, stamp)
+        holders = (whole.aside, within.leaving, within.aside, within.returning)
+        self.journal = next((found for found in (read_json(os.path.join(one, JOURNAL)) for one in holders) if found), None)
+        self.data = self.directory(self.journal["paths"][0]) if self.journal else within if moves_inside(self.real) else whole
+        self.marker = self.data.restore + MARKER_SUFFIX
+        inside = read_json(os.path.join(self.real, JOURNAL)) or {}
+        self.returned = inside if inside.get("stamp") == stamp else None  # back already, but not tidied up
+
+    def directory(self, one):
+        """The directory of one entry of the journal."""
+        return (Within if one["within"] else Whole)(one["path"], self.stamp, one["was"])
 
     # ---- aside
 
     def belongings(self, named):
-        """Every directory of the cluster that is not below another one of them: data, wal, tablespaces."""
-        found = [dict(kind="data", name=None, path=self.real)]
-        wal = _postgres.external_wal(self.real)
-        if wal:
-            found.append(dict(kind="wal", name=None, path=wal))
-        names = {os.path.realpath(path): name for name, path in named.items()}
-        locations = [os.path.realpath(one["location"]) for one in _postgres.tablespaces(self.real)]
-        for path in dict.fromkeys(locations + list(names)):
-            if not any(path == one["path"] or path.startswith(one["path"] + "/") for one in found):
-                found.append(dict(kind="tablespace", name=names.get(path), path=path))
-        return [dict(one, aside=f"{one['path']}.aside-{self.stamp}") for one in found]
+        """What belongs to the cluster and what a restore will fill, each with where it goes."""
+        found = belongings(self.real, named)
+        for one in found:
+            inside = moves_inside(one["path"])
+            full = os.path.lexists(one["path"]) if inside else not vacant(one["path"])
+            one.update(within=inside, was="full" if full else "empty" if os.path.isdir(one["path"]) else "absent")
+            directory = self.directory(one)
+            one.update(aside=directory.aside, restore=None if one["kind"] == "wal" else directory.restore)
+        return found
 
-    def plan(self, server, named, was_running):
+    def plan(self, server, named, was_running, clone=False):
         """The journal of what will be set aside; PostgresError if anything forbids it. Nothing is changed."""
         if self.journal:
+            if any(os.path.isdir(getattr(self.directory(one), "returning", "")) for one in self.journal["paths"]):
+                raise PostgresError(f"{self.real} is being put back from the stamp {self.stamp}. Finish that first, with state=back. Nothing was changed.")
             return self.journal
         pid = _postgres.postmaster(self.real)
         if pid:
             raise PostgresError(f"PostgreSQL runs on {self.real} (process {pid}). Stop it first; nothing was changed.")
         paths = self.belongings(named)
-        for one in paths:
-            self._movable(one)
+        reasons = [reason for reason in (obstacle(one["kind"], one["path"], one["aside"]) for one in paths) if reason]
+        if clone and not vacant(self.real) and not _filesystem.reflink(self.real):
+            reasons.append(f"The file system of {self.real} ({_filesystem.filesystem_type(self.real)}) does not clone files, so the old data cannot be cloned.")
+        if reasons:
+            raise PostgresError(f"{' '.join(reasons)} Nothing was changed.")
         return dict(
             server=server, stamp=self.stamp, data_directory=self.data_directory, system_identifier=self._identifier(), was_running=was_running,
-            absent=not os.path.isdir(self.real), empty=vacant(self.real),
-            paths=[one for one in paths if one["kind"] == "data" or not vacant(one["path"])],
+            empty=not entries(self.real), clone=clone, paths=paths,
         )
 
     def pending(self, journal):
         """The paths that still have to be set aside."""
-        return [one for one in journal["paths"] if not os.path.isdir(one["aside"])]
+        return [one for one in journal["paths"] if (one["was"] == "full" or one["kind"] == "data") and not self.directory(one).is_away()]
 
     def away(self, journal):
         """Set everything aside; what an earlier, cut off run has done is left as it is."""
-        if journal["empty"]:
-            if not os.path.isdir(self.aside):
-                os.mkdir(self.aside, 0o700)
-            write_json(os.path.join(self.aside, JOURNAL), journal)
-        elif not os.path.isdir(self.aside):
-            write_json(os.path.join(self.real, JOURNAL), journal)
+        data = self.directory(journal["paths"][0])
+        if not data.is_away():
+            make(data.holder(), _filesystem.existing(self.real))
+            write_json(os.path.join(data.holder(), JOURNAL), journal)
         for one in journal["paths"]:
-            owner = os.stat(one["aside"] if os.path.isdir(one["aside"]) else one["path"])
-            if not os.path.isdir(one["aside"]):
-                rename(one["path"], one["aside"])
-            if one["kind"] == "data" and self._marks(self.real, one["aside"]):
-                rename(self.real + MARKER_SUFFIX, self.aside + MARKER_SUFFIX)  # it came from an earlier recovery, and keeps its proof
-            if one["kind"] != "wal" and not os.path.isdir(one["path"]) and not journal["absent"]:
-                os.mkdir(one["path"], 0o700)
-                if os.geteuid() == 0:
-                    os.chown(one["path"], owner.st_uid, owner.st_gid)
+            directory = self.directory(one)
+            directory.leave()
+            if one["kind"] == "data" and not one["within"] and self._marks(self.real, one["aside"]):
+                rename(self.real + MARKER_SUFFIX, one["aside"] + MARKER_SUFFIX)  # it came from an earlier recovery, and keeps its proof
+            if one["kind"] != "wal":
+                directory.make_room()
+        if journal["clone"]:
+            self._clone(journal)
+
+    def _clone(self, journal):
+        """Put clones of the relation files where the restore will find them, marked as an unfinished restore of ours."""
+        fitting = [one for one in journal["paths"] if one["restore"] and one["was"] == "full" and _filesystem.reflink(one["aside"])]
+        if (read_json(self.marker) or {}).get("inodes", {}).get(self.data.restore) != inode(self.data.restore):
+            write_json(self.marker, dict(complete=False, request=None, inodes={one["restore"]: inode(one["restore"]) for one in fitting}))
+        for one in fitting:
+            for name in ["base"] if one["kind"] == "data" else [name for name in os.listdir(one["aside"]) if name.startswith("PG_")]:
+                _filesystem.clone(os.path.join(one["aside"], name), os.path.join(one["restore"], name), NOT_CLONED)
 
     def _marks(self, place, directory):
         """Whether the restore's marker beside a place is about a directory that has another name by now."""
         marker = read_json(place + MARKER_SUFFIX) or {}
         found = inode(directory)
         return found is not None and marker.get("inodes", {}).get(self.real) == found
-
-    def _movable(self, one):
-        path, parent = one["path"], os.path.dirname(one["path"])
-        what = {"data": "The data directory", "wal": "The WAL directory", "tablespace": "The tablespace"}[one["kind"]]
-        if vacant(path) and (os.path.isdir(path) or one["kind"] != "data"):
-            return
-        if not os.path.isdir(parent):
-            raise PostgresError(f"{what} {path} is absent, and so is {parent} above it. Make that directory for the owner of the data. Nothing was changed.")
-        if os.path.ismount(path):
-            raise PostgresError(
-                f"{what} {path} is the root of a mounted file system and cannot be renamed. Use a directory below the mount point "
-                f"(for PostgreSQL's data: stop it, move the files down one level and put a symlink in the old place). Nothing was changed."
-            )
-        if os.path.lexists(one["aside"]):
-            raise PostgresError(f"{one['aside']} exists already and is not a data directory that was set aside here. Move it away. Nothing was changed.")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise PostgresError(
-                f"{what} {path} cannot be renamed, because this user must not write in {parent}. Make the parent directory writable for the "
-                f"owner of the data ('chown postgres {parent}'), or move the data one level down. Nothing was changed."
-            )
 
     def _identifier(self):
         major = _postgres.major_of(self.real)
@@ -162,14 +154,80 @@ class Aside:
             return None
         return _postgres.controldata(binaries, self.real)["system_identifier"]
 
+    # ---- place
+
+    def unplaced(self):
+        """What was restored, but lies elsewhere than it shall, as pairs of paths; PostgresError if it is not a whole restore. Nothing is changed."""
+        if not self.journal:
+            raise PostgresError(f"Nothing was set aside from {self.real} with the stamp {self.stamp}, so nothing was restored in its stead.")
+        arrived, pairs = self.data.arrived(), []
+        for one in self.journal["paths"]:
+            source = os.path.join(arrived, "pg_wal") if one["kind"] == "wal" else self.directory(one).arrived()
+            if source != one["path"] and not os.path.islink(source):
+                pairs.append((source, one["path"]))
+        if pairs and not (read_json(self.marker) or {}).get("complete"):
+            raise PostgresError(f"{arrived} holds no complete restore. Restore first; nothing was changed.")
+        return pairs
+
+    def place(self):
+        """Move what was restored to where the cluster had it: WAL, tablespaces, and the data directory last."""
+        arrived, marker = self.data.arrived(), read_json(self.marker)
+        wal = [one for one in self.journal["paths"] if one["kind"] == "wal"]
+        for one in wal:
+            make(one["path"], arrived)
+            marker["inodes"][one["path"]] = inode(one["path"])
+        marker.setdefault("placed", inode(os.path.join(arrived, "global")))
+        write_json(self.marker, marker)
+        for one in wal:
+            self._place_wal(one, os.path.join(arrived, "pg_wal"))
+        self._correct_paths(arrived)
+        for one in reversed(self.journal["paths"]):
+            self.directory(one).arrive()
+
+    def _place_wal(self, one, source):
+        done = os.path.join(os.path.dirname(source), f"{INSIDE}.wal-{self.stamp}")
+        if os.path.isdir(source) and not os.path.islink(source):
+            shutil.copytree(source, one["path"], dirs_exist_ok=True)
+            rename(source, done)
+        if one["link"] and not os.path.islink(source):
+            os.symlink(one["link"], source)
+        shutil.rmtree(done, ignore_errors=True)
+
+    def _correct_paths(self, arrived):
+        """Barman wrote where it restored to into the links of tablespaces and the settings of the recovery."""
+        links = {one["restore"]: one["link"] for one in self.journal["paths"] if one["kind"] == "tablespace" and one["within"]}
+        spare = os.path.join(arrived, f"{INSIDE}.link-{self.stamp}")
+        for space in _postgres.tablespaces(arrived):
+            if space["location"] in links:
+                if os.path.lexists(spare):
+                    os.unlink(spare)
+                os.symlink(links[space["location"]], spare)
+                os.replace(spare, os.path.join(arrived, "pg_tblspc", str(space["oid"])))
+        settings = os.path.join(arrived, "postgresql.auto.conf")
+        if arrived != self.real and os.path.exists(settings):
+            with open(settings, encoding="utf-8") as file:
+                text = file.read().replace(f"{self.data.restore}/", f"{self.real}/")
+            with open(settings + ".tmp", "w", encoding="utf-8") as file:
+                file.write(text)
+            shutil.copystat(settings, settings + ".tmp")
+            os.replace(settings + ".tmp", settings)
+
     # ---- back
 
     def occupant(self):
         """What lies in the place: vacant, restored (ours, never promoted), promoted (ours) or foreign."""
-        if vacant(self.real):
+        if not self.data.restored():
             return "vacant"
-        marker = read_json(self.real + MARKER_SUFFIX) or {}
-        if not self._marks(self.real, self.real):
+        marker = read_json(self.marker) or {}
+        if isinstance(self.data, Within):
+            arrived, anchor = self.data.arrived(), inode(os.path.join(self.real, "global"))
+            if os.path.isdir(self.data.named("failed")):
+                return "promoted"
+            if os.path.isdir(self.data.named("removing")) or arrived == self.data.placing or arrived == self.data.restore and not entries(self.real):
+                return "restored"
+            if arrived != self.real or not anchor or marker.get("placed") != anchor:
+                return "foreign"
+        elif not self._marks(self.real, self.real):
             return "foreign"
         started = os.path.exists(os.path.join(self.real, "postmaster.opts"))
         replaying = any(os.path.exists(os.path.join(self.real, name)) for name in ("recovery.signal", "backup_label"))
@@ -182,25 +240,27 @@ class Aside:
         kind = self.occupant()
         if kind == "foreign":
             raise PostgresError(
-                f"In {self.real} lies something that no restore of this collection put there, so it is not touched. The cluster set aside is {self.aside}. "
+                f"In {self.real} lies something that no restore of this collection put there, so it is not touched. The cluster set aside is {self.data.aside}. "
                 f"Move {self.real} away by hand and run this again."
             )
         pid = _postgres.postmaster(self.real)
         if pid:
             raise PostgresError(f"PostgreSQL runs on the restored {self.real} (process {pid}). Stop it first; nothing was changed.")
-        ours = (read_json(self.real + MARKER_SUFFIX) or {}).get("inodes", {})
-        suffix = "failed" if kind == "promoted" else "removing"
+        ours = (read_json(self.marker) or {}).get("inodes", {})
         steps = []
         for one in reversed(self.journal["paths"]):
-            if not os.path.isdir(one["aside"]):
+            directory = self.directory(one)
+            if directory.is_home():
                 continue
-            if not vacant(one["path"]) and ours.get(one["path"]) != inode(one["path"]):
+            if one["kind"] != "data" and directory.restored() and not directory.is_ours(ours):
                 raise PostgresError(f"In {one['path']} lies something that no restore of this collection put there. Move it away by hand; nothing was changed.")
-            steps.append(dict(one, out=None if vacant(one["path"]) else f"{one['path']}.{suffix}-{self.stamp}"))
+            suffix = "failed" if kind == "promoted" else "removing"
+            steps.append(dict(one, suffix=suffix, out=directory.named(suffix) if directory.restored() else None))
         return steps
 
     def _leftovers(self):
-        if self.returned or os.path.exists(os.path.join(self.real, JOURNAL + ".tmp")):
+        if self.returned or os.path.exists(os.path.join(self.real, JOURNAL + ".tmp")) or any(
+                os.path.isdir(one) and vacant(one) for one in self.data.husks()):
             return [dict(kind="data", name=None, path=self.real, aside=None, out=None)]
         if not os.path.exists(os.path.join(self.real, "PG_VERSION")):
             raise PostgresError(
@@ -210,36 +270,31 @@ class Aside:
         return []
 
     def _others(self):
-        prefix, parent = os.path.basename(self.real) + ".aside-", os.path.dirname(self.real)
-        return sorted(name[len(prefix):] for name in os.listdir(parent) if name.startswith(prefix)) if os.path.isdir(parent) else []
+        parent, name = os.path.split(self.data.named("aside")[:-len(self.stamp)])
+        return sorted(one[len(name):] for one in os.listdir(parent) if one.startswith(name)) if os.path.isdir(parent) else []
 
     def back(self, steps):
         """Bring everything back: the data directory last, then what was restored goes, then the journal. Returns what is left over."""
         paths = (self.journal or self.returned or {}).get("paths", [])
-        for step in steps:
-            if step["out"]:
-                rename(step["path"], step["out"])
-                if step["kind"] == "data" and ".failed-" in step["out"] and os.path.exists(step["path"] + MARKER_SUFFIX):
-                    rename(step["path"] + MARKER_SUFFIX, step["out"] + MARKER_SUFFIX)
-            if step["aside"] and not (step["kind"] == "data" and self.journal["empty"]):
-                if os.path.isdir(step["path"]):
-                    os.rmdir(step["path"])
-                rename(step["aside"], step["path"])
-        if self.journal and self.journal["empty"]:
-            if self.journal["absent"] and os.path.isdir(self.real):
-                os.rmdir(self.real)
-            elif not self.journal["absent"] and not os.path.isdir(self.real):
-                os.mkdir(self.real, 0o700)
-        if os.path.exists(self.real + MARKER_SUFFIX) and not self._marks(self.real, self.real):
-            os.unlink(self.real + MARKER_SUFFIX)
-        if os.path.exists(self.aside + MARKER_SUFFIX):
-            rename(self.aside + MARKER_SUFFIX, self.real + MARKER_SUFFIX)
-        for one in paths:
-            shutil.rmtree(f"{one['path']}.removing-{self.stamp}", ignore_errors=True)
-        kept = [f"{one['path']}.{suffix}-{self.stamp}" for one in paths for suffix in ("failed", "removing")]
-        for journal in (os.path.join(self.real, JOURNAL + ".tmp"), os.path.join(self.real, JOURNAL), os.path.join(self.aside, JOURNAL)):
-            if os.path.exists(journal):
-                os.unlink(journal)
-        if os.path.isdir(self.aside):
-            os.rmdir(self.aside)
+        for step in steps if self.journal else []:
+            directory = self.directory(step)
+            directory.put_out(step["suffix"])
+            if step["kind"] == "data" and os.path.isdir(self.data.named("failed")) and os.path.exists(self.marker):
+                rename(self.marker, self.data.named("failed") + MARKER_SUFFIX)
+            directory.come_back()
+        if os.path.exists(self.marker) and not (self.marker == self.real + MARKER_SUFFIX and self._marks(self.real, self.real)):
+            os.unlink(self.marker)
+        if os.path.exists(self.data.aside + MARKER_SUFFIX):
+            rename(self.data.aside + MARKER_SUFFIX, self.real + MARKER_SUFFIX)
+        directories = [self.directory(one) for one in paths]
+        for path in (path for directory in directories for path in directory.debris()):
+            shutil.rmtree(path, ignore_errors=True)
+        kept = [path for directory in directories for path in [directory.named("failed"), *directory.debris()]]
+        journals = [os.path.join(directory, JOURNAL) for directory in (self.real, *self.data.husks())]
+        for path in [self.marker + ".tmp", *(journal + ".tmp" for journal in journals), *journals]:
+            if os.path.exists(path):
+                os.unlink(path)
+        for path in self.data.husks():
+            if os.path.isdir(path):
+                os.rmdir(path)
         return [path for path in kept if os.path.lexists(path)]

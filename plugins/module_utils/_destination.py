@@ -71,6 +71,11 @@ while [ $# -ge 2 ]; do
 done
 """
 
+# From this file Barman takes a time before which it trusts size and time of a file; without it, it compares by checksum.
+FORGET = r"""
+rm -f "$1/.barman-recover.info"
+"""
+
 WRITE = r"""
 umask 077
 cat >"$1.tmp" && mv -f "$1.tmp" "$1"
@@ -174,6 +179,10 @@ class Destination:
     def empty(self, inodes):
         """Remove the content of directories that are ours, a dict from path to device and inode."""
         self._run(EMPTY, [word for pair in inodes.items() for word in pair])
+
+    def forget(self, directory):
+        """Let Barman compare every file by its checksum that has the right size and time."""
+        self._run(FORGET, [directory])
 
     def write_marker(self, directory, marker):
         """Put the marker beside a directory, whole or not at all."""

@@ -119,6 +119,7 @@ def host_findings(facts, plan, backup):
     cluster = facts["cluster"]
     return [
         data_directory(cluster),
+        *data(cluster, facts["data"]),
         system_identifier(cluster, backup, facts["server"], facts["confirm"]),
         cluster_major(cluster, backup),
         space(cluster, plan["restore_bytes"]),
@@ -132,18 +133,32 @@ def host_findings(facts, plan, backup):
 
 
 def data_directory(cluster):
-    """What lies there."""
-    real = cluster["real_data_directory"]
+    """What lies there, and whether it can be set aside."""
+    if cluster["obstacles"]:
+        return finding(
+            "data_directory", False, " ".join(cluster["obstacles"]), "Without setting the old data aside there is no way back.", "Do what is said there.")
     what = (
-        "is the root of a mounted file system" if cluster["mount_point"] else
         "is absent" if not cluster["exists"] else
         "is empty" if cluster["empty"] else
         f"holds PostgreSQL {cluster['version'] or '?'}, {cluster['state'] or 'in an unknown state'}"
     )
-    return finding(
-        "data_directory", not cluster["mount_point"], f"{real} {what}", "A mount point cannot be renamed.",
-        "Stop PostgreSQL, move the files one directory down and let a symlink stand in the old place.",
-    )
+    root = ", the root of a mounted file system," if cluster["mount_point"] else ""
+    return note("data_directory", f"{cluster['real_data_directory']}{root} {what}", "The old data is set aside inside it." if root and not cluster["empty"] else None)
+
+
+def data(cluster, way):
+    """Whether only what differs can be copied, and the old data kept nevertheless."""
+    if way != "delta":
+        return []
+    kind = cluster["filesystem"]["type"]
+    if cluster["empty"]:
+        return [note("data", "nothing is there that could be reused, so everything is copied")]
+    return [finding(
+        "data", cluster["filesystem"]["reflink"],
+        f"{kind} clones files, so only what differs is copied" if cluster["filesystem"]["reflink"] else f"data=delta, but {kind} cannot clone files",
+        "What differs could only be written over the old data itself, with no way back.",
+        "Leave data=delta out: everything is copied and the old data is kept. XFS (reflink=1) and btrfs clone files.",
+    )]
 
 
 def system_identifier(cluster, backup, server, confirm):

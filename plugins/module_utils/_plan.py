@@ -86,6 +86,15 @@ def catalogue_findings(server, active, backup, why, wal, version):
     return found
 
 
+def delta_finding(version):
+    """Whether this Barman writes onto what is there. It compares by checksum where size and time are the same, once it has no memory of an earlier restore."""
+    able = version < SINCE["refuses_full_destination"] or version >= SINCE["delta_restore"]
+    return finding(
+        "delta", able, f"Barman {'.'.join(map(str, version))}", "Barman 3.15 refuses to write onto what is there, and the delta restore of 3.16 is broken.",
+        "Leave delta out (of playbooks/recover.yml: data), or install Barman 3.17 or later.",
+    )
+
+
 def destination_findings(look, state, backup, options, ssh, running):
     """What the destination says: reachable, binaries, running, empty."""
     host, data = look["host"], look["places"][0]
@@ -190,7 +199,8 @@ def barman_arguments(target, timeline, options, version, segment_bytes):
         words += [option, value] if value is not None else []
     if options["staging_path"]:
         words += ["--staging-path" if version >= SINCE["staging_path"] else "--recovery-staging-path", options["staging_path"]]
-    return words + (["--delta-restore"] if options["delta"] else []) + list(options["extra_args"])
+    # Up to 3.14 it is what Barman does by itself.
+    return words + (["--delta-restore"] if options["delta"] and version >= SINCE["delta_restore"] else []) + list(options["extra_args"])
 
 
 def assemble(server, backup, why, target, timeline, wal, restore_bytes, findings):

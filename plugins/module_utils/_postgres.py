@@ -11,6 +11,7 @@ import subprocess
 from datetime import datetime, timezone
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
+from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import mount_points
 
 # Twin: plugins/doc_fragments/postgresql.py
 POSTGRESQL_ARGUMENTS = dict(
@@ -219,6 +220,6 @@ def tablespaces(data_directory):
 
 
 def external_wal(data_directory):
-    """The directory to which pg_wal is a symlink, else null."""
-    link = os.path.join(data_directory, "pg_wal")
-    return os.path.realpath(link) if os.path.islink(link) else None
+    """The directory that holds the WAL if pg_wal is a symlink or the root of a file system of its own, else null."""
+    place = os.path.join(data_directory, "pg_wal")
+    return os.path.realpath(place) if os.path.islink(place) or place in mount_points() else None

@@ -70,9 +70,8 @@ class Restore:
         backup, timeline, why, place = self._choose(configuration.server(options["server"]), server)
         wal = required_wal(server, backup, self.target, timeline, place) if backup else None
         findings = _plan.catalogue_findings(server, active, backup, why, wal, self.barman.version)
-        if options["delta"] and not self.barman.can("delta_restore"):
-            findings.append(_plan.finding(
-                "delta", False, f"Barman {'.'.join(map(str, self.barman.version))}", "Delta restore works from Barman 3.17.", "Leave delta out."))
+        if options["delta"]:
+            findings.append(_plan.delta_finding(self.barman.version))
         size = None
         if backup:
             size = (backup["size_bytes"] or 0) + wal["required"] * backup["wal_segment_bytes"]
@@ -127,7 +126,9 @@ class Restore:
         begin = time.monotonic()
         data, paths = self.look["places"][0], [place["real"] for place in self.look["places"]]
         inodes = dict(zip(paths, self.destination.make(paths)))
-        if self.state == "incomplete" and (self.barman.can("refuses_full_destination") or data["marker"]["request"] != self.request):
+        if self.options["delta"]:
+            self.destination.forget(data["real"])
+        elif self.state == "incomplete" and (self.barman.can("refuses_full_destination") or data["marker"]["request"] != self.request):
             self.destination.empty(inodes)
         marker = dict(inodes=inodes, request=self.request, complete=False)
         self.destination.write_marker(data["real"], marker)

@@ -76,8 +76,10 @@ options:
     type: str
   delta:
     description:
-      - Copy only what differs onto the data of the same, stopped cluster (C(--delta-restore), from Barman 3.17).
+      - Copy only what differs onto what is there, the data of the same, stopped cluster or a clone that M(pgrescue.barman.pg_aside) has made of it
+        (C(--delta-restore) from Barman 3.17; up to 3.14 it is what Barman does by itself; 3.15 and 3.16 are refused).
         What was in O(destination_directory) is lost.
+      - Files of the right size and time are compared by checksum, so damage that changed neither is repaired as well.
     type: bool
     default: false
   staging_path:

@@ -11,18 +11,26 @@ short_description: Sets a stopped PostgreSQL cluster aside by rename, and brings
 description:
   - Makes room for a restore without deleting anything. The data directory, a C(pg_wal) that lies elsewhere and the tablespaces
     are renamed on their own file systems to C(<path>.aside-<stamp>); of a symlink, the target is renamed, not the link.
-  - Empty directories of the same owner take the place of data directory and tablespaces, so that Barman can write there.
+  - A directory that cannot be renamed, the root of a mounted file system or one above which this user must not write, is emptied instead. Its
+    entries move into C(<path>/pgsql_tmp.aside-<stamp>). Barman and pg_basebackup leave out what begins with C(pgsql_tmp), so later backups do not
+    carry it. A C(lost+found) stays where it is.
+  - Empty directories of the same owner take the place of data directory and tablespaces, so that Barman can write there, RV(paths[].restore). Inside
+    a directory that was emptied it is C(<path>/pgsql_tmp.restore-<stamp>), so nothing set aside ever lies below a directory given to Barman.
   - The set-aside data directory holds C(.pgrescue-aside.json), which names everything that belongs to it. A run that was cut off
     anywhere is finished by running it again; at every instant exactly one intact cluster exists.
 options:
   state:
     description:
       - V(aside) sets the cluster aside. An absent or empty data directory is noted as such, so that V(back) knows what was found.
+      - V(place) comes after the restore and before PostgreSQL is started. What was restored into a subdirectory moves into the place, entry by entry, and
+        what Barman wrote about that path is corrected (links of tablespaces, settings of the recovery). The WAL of a cluster whose C(pg_wal) lay elsewhere
+        lies there again. A restore that is not complete is refused.
       - V(back) puts it back as it was. What a restore of this collection left in its place (the marker
         C(<data directory>.pgrescue-restore.json) with the directory's inode proves it) is removed, unless it was ever promoted; then it is
-        renamed to C(<path>.failed-<stamp>). Anything else in the place is refused.
+        renamed to C(<path>.failed-<stamp>), inside a directory that cannot be renamed to C(<path>/pgsql_tmp.failed-<stamp>). Anything else in the
+        place is refused.
     type: str
-    choices: [aside, back]
+    choices: [aside, place, back]
     required: true
   stamp:
     description:
@@ -38,6 +46,14 @@ options:
       - Further directories that a restore will fill, from tablespace name to path. The cluster's own are found without it.
     type: dict
     default: {}
+  clone:
+    description:
+      - With O(state=aside), leave a clone of the relation files where the restore will write, so that M(pgrescue.barman.barman_restore) with
+        O(pgrescue.barman.barman_restore#module:delta) copies only what differs. The clone shares its blocks with what was set aside until one of them is
+        written to (reflink of XFS, btrfs and others). Where the file system of the data directory cannot do that, it is refused. A tablespace on
+        another one that cannot is restored in full.
+    type: bool
+    default: false
   was_running:
     description:
       - Whether PostgreSQL ran before it was stopped for this, noted in the identity file and returned with V(back).
@@ -60,8 +76,8 @@ attributes:
     platforms: posix
     support: full
 notes:
-  - Refused are a running PostgreSQL, a mount point, and a directory whose parent this user must not write in, before anything is renamed.
-  - A directory in place of a C(pg_wal) that lay elsewhere is not made, Barman restores WAL below the data directory.
+  - Refused are a running PostgreSQL, a directory in which this user must not write, and one below which another file system is mounted
+    (other than C(pg_wal)), before anything is renamed.
 author:
   - pgrescue contributors (@pgrescue)
 seealso:
@@ -77,6 +93,14 @@ EXAMPLES = r"""
     server: main
     data_directory: /var/lib/postgresql/17/main
     was_running: true
+  become: true
+  become_user: postgres
+
+- name: After the restore, put the data, its WAL and its tablespaces where the cluster had them
+  pgrescue.barman.pg_aside:
+    state: place
+    stamp: 20260915T123000Z
+    data_directory: /var/lib/postgresql/17/main
   become: true
   become_user: postgres
 
@@ -101,7 +125,7 @@ paths:
   elements: dict
   contains:
     kind:
-      description: V(data), V(wal) or V(tablespace).
+      description: V(data), V(wal) or V(tablespace). The data directory is the first.
       type: str
     name:
       description: The tablespace's name as far as O(tablespaces) gives it, else null.
@@ -111,6 +135,18 @@ paths:
       type: str
     aside:
       description: The place while it is set aside.
+      type: str
+    restore:
+      description: Where a restore has to write in its stead. Null for V(wal), which lies below the data directory until O(state=place).
+      type: str
+    within:
+      description: Whether its entries moved, because it could not be renamed.
+      type: bool
+    was:
+      description: V(full), V(empty) or V(absent), when it was found.
+      type: str
+    link:
+      description: The path as the cluster has it, for V(wal) and V(tablespace). Null for a C(pg_wal) that is itself the root of a file system.
       type: str
 empty:
   description: Whether there was nothing to set aside, the data directory being absent or empty.
@@ -147,7 +183,7 @@ def paths_diff(pairs):
 
 
 def set_aside(cluster, params, check_mode):
-    journal = cluster.plan(params["server"], params["tablespaces"], params["was_running"])
+    journal = cluster.plan(params["server"], params["tablespaces"], params["was_running"], params["clone"])
     pending = cluster.pending(journal)
     if not check_mode:
         cluster.away(journal)
@@ -155,10 +191,17 @@ def set_aside(cluster, params, check_mode):
     return dict(changed=bool(pending), diff=paths_diff(pairs), journal=journal, kept=[])
 
 
+def place(cluster, check_mode):
+    pairs = cluster.unplaced()
+    if pairs and not check_mode:
+        cluster.place()
+    return dict(changed=bool(pairs), diff=paths_diff(pairs), journal=cluster.journal, kept=[])
+
+
 def bring_back(cluster, check_mode):
     steps = cluster.way_back()
     journal = cluster.journal or cluster.returned or {}
-    kept = [step["out"] for step in steps if step["out"] and ".failed-" in step["out"]]
+    kept = [step["out"] for step in steps if step["out"] and step["suffix"] == "failed"]
     if steps and not check_mode:
         kept = cluster.back(steps)
     pairs = [(step["path"], step["out"] or "") for step in steps if step["out"]] + [(step["aside"], step["path"]) for step in steps if step["aside"]]
@@ -174,7 +217,10 @@ def run(module):
     params["tablespaces"] = {check_name(name, "tablespace"): check_path(path, f"tablespace {name}") for name, path in params["tablespaces"].items()}
     place = _postgres.layout(params["data_directory"], params["version"], params["cluster"])
     cluster = Aside(place["data_directory"], params["stamp"])
-    result = set_aside(cluster, params, module.check_mode) if params["state"] == "aside" else bring_back(cluster, module.check_mode)
+    if params["state"] == "aside":
+        result = set_aside(cluster, params, module.check_mode)
+    else:
+        result = (place if params["state"] == "place" else bring_back)(cluster, module.check_mode)
     journal = result.pop("journal")
     return dict(
         result,
@@ -190,10 +236,11 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             POSTGRESQL_ARGUMENTS,
-            state=dict(type="str", choices=["aside", "back"], required=True),
+            state=dict(type="str", choices=["aside", "place", "back"], required=True),
             stamp=dict(type="str", required=True),
             server=dict(type="str"),
             tablespaces=dict(type="dict", default={}),
+            clone=dict(type="bool", default=False),
             was_running=dict(type="bool", default=False),
         ),
         supports_check_mode=True,

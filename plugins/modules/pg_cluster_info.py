@@ -78,13 +78,18 @@ exists:
   returned: success
   type: bool
 empty:
-  description: Whether it holds nothing, or does not exist.
+  description: Whether it holds nothing, or does not exist. What comes with a file system (C(lost+found)) and what was set aside in it does not count.
   returned: success
   type: bool
 mount_point:
-  description: Whether it is the root of a file system of its own, and so cannot be renamed.
+  description: Whether it is the root of a mounted file system, a bind mount too, and so cannot be renamed.
   returned: success
   type: bool
+obstacles:
+  description: Why the data directory, its WAL or its tablespaces could not be set aside for a recovery, a sentence each; empty if they can be.
+  returned: success
+  type: list
+  elements: str
 system_identifier:
   description: PostgreSQL's identity of the cluster, a number as text. Null where there is no cluster.
   returned: success
@@ -159,7 +164,7 @@ tablespaces:
       description: The bytes that are free there.
       type: int
 wal_directory:
-  description: The directory to which C(pg_wal) is a symlink, null if it is an ordinary directory.
+  description: The directory that holds the WAL, if C(pg_wal) is a symlink or the root of a mounted file system; null if it is an ordinary directory.
   returned: success
   type: str
 filesystem:
@@ -222,7 +227,9 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _filesystem, _postgres
+from ansible_collections.pgrescue.barman.plugins.module_utils._aside import belongings
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
+from ansible_collections.pgrescue.barman.plugins.module_utils._directory import entries, obstacle
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import POSTGRESQL_ARGUMENTS, PostgresError
 
 CONTROL = ("system_identifier", "state", "timeline", "checkpoint_lsn", "redo_lsn", "checkpoint_time", "minimum_recovery_lsn",
@@ -262,7 +269,7 @@ def run(params):
     data = place["data_directory"]
     real = os.path.realpath(data)
     try:
-        names = os.listdir(real) if os.path.isdir(real) else []
+        names = entries(real)
     except PermissionError as error:
         raise PostgresError(f"{real} cannot be read by this user: run as its owner (become_user: postgres).") from error
     major = _postgres.major_of(real)
@@ -281,7 +288,8 @@ def run(params):
         real_data_directory=real,
         exists=os.path.isdir(real),
         empty=not names,
-        mount_point=os.path.ismount(real),
+        mount_point=real in _filesystem.mount_points(),
+        obstacles=[reason for reason in (obstacle(one["kind"], one["path"]) for one in belongings(real, {})) if reason],
         version=major,
         running=_postgres.postmaster(real),
         signal=next((kind for kind in ("standby", "recovery") if f"{kind}.signal" in names), None),

@@ -6,41 +6,60 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import shutil
 
 import pytest
 
-from ansible_collections.pgrescue.barman.plugins.module_utils import _aside, _postgres
+from ansible_collections.pgrescue.barman.plugins.module_utils import _aside, _directory, _filesystem, _postgres
 from ansible_collections.pgrescue.barman.plugins.module_utils._aside import Aside, inode
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import PostgresError
 
 STAMP = "20260915T123000Z"
-OLD = {"PG_VERSION": "17\n", "base": "old rows"}
+OLD = {"PG_VERSION": "17\n", "base/1/16384": "old rows", "global/pg_control": "old", "postgresql.auto.conf": "old"}
+EARLIER = "pgsql_tmp.aside-20250101T000000Z"
+# Which directories are roots of mounted file systems.
+WHOLE, INSIDE, WAL_MOUNT = (), ("real", "wal", "space"), ("real/pg_wal",)
 
 
 class Cut(Exception):
     """The host dies here."""
 
 
+def mount(monkeypatch, *paths):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no crash of the host is tried here, and the disk is slow
+    points = {"/": "ext4", **{str(path): "xfs" for path in paths}}
+    for module in (_directory, _filesystem, _postgres):
+        monkeypatch.setattr(module, "mount_points", lambda mounts=None: points)
+
+
+@pytest.fixture(params=[WHOLE, INSIDE, ("real",), ("space",), WAL_MOUNT], ids=lambda names: "+".join(names) or "none")
+def mounted(request, monkeypatch, tmp_path):
+    mount(monkeypatch, *(tmp_path / name for name in request.param))
+    return request.param
+
+
 @pytest.fixture
-def cluster(tmp_path):
+def cluster(mounted, tmp_path):
     """A cluster behind a symlink, with its WAL elsewhere and a tablespace."""
-    for name in ("real", "wal", "space"):
-        (tmp_path / name).mkdir()
+    for name in ("real/global", "real/base/1", "real/pg_tblspc", "wal", "space"):
+        (tmp_path / name).mkdir(parents=True)
     data = tmp_path / "real"
     for name, text in OLD.items():
         (data / name).write_text(text)
-    (tmp_path / "wal" / "000000010000000000000001").write_text("wal")
-    (tmp_path / "space" / "PG_17").write_text("rows")
-    (data / "pg_tblspc").mkdir()
+    if mounted == WAL_MOUNT:
+        (tmp_path / "wal").rename(data / "pg_wal")
+    else:
+        (data / "pg_wal").symlink_to("../wal")
+    (data / "pg_wal" / "000000010000000000000001").write_text("wal")
+    (tmp_path / "space" / "PG_17").mkdir()
+    (tmp_path / "space" / "PG_17" / "16401").write_text("rows")
     (data / "pg_tblspc" / "16400").symlink_to(tmp_path / "space")
-    (data / "pg_wal").symlink_to(tmp_path / "wal")
     (tmp_path / "main").symlink_to(data)
+    for name in mounted:
+        (tmp_path / name / "lost+found").mkdir()
+        (tmp_path / name / EARLIER).mkdir()
     return tmp_path
-
-
-def intact(directory):
-    return directory.is_dir() and (directory / "base").exists() and (directory / "base").read_text() == "old rows"
 
 
 def aside(cluster, **named):
@@ -51,45 +70,82 @@ def aside(cluster, **named):
     return pending
 
 
+def place(cluster):
+    one = Aside(str(cluster / "main"), STAMP)
+    pairs = one.unplaced()
+    if pairs:
+        one.place()
+    return pairs
+
+
 def back(cluster):
     one = Aside(str(cluster / "main"), STAMP)
     steps = one.way_back()
     return one.back(steps) if steps else None
 
 
-def restore(cluster, complete=True, promoted=False):
-    """What barman_restore and PostgreSQL leave in the place."""
-    data, space = cluster / "real", cluster / "space"
-    data.mkdir(exist_ok=True)
-    (data / "PG_VERSION").write_text("17\n")
-    (data / "base").write_text("new rows")
-    (data / ("backup_label.old" if promoted else "backup_label")).write_text("")
-    if promoted:
-        (data / "postmaster.opts").write_text("")
-    (space / "PG_17").write_text("new rows")
-    marker = dict(complete=complete, request={}, inodes={str(one): inode(str(one)) for one in (data, space)})
-    (cluster / "real.pgrescue-restore.json").write_text(json.dumps(marker))
+def places(cluster):
+    """Where the restore writes to, by kind."""
+    return {one["kind"]: one["restore"] for one in Aside(str(cluster / "main"), STAMP).journal["paths"]}
 
 
-def snapshot(cluster):
+def restore(cluster, complete=True):
+    """What barman_restore leaves."""
+    to = places(cluster)
+    data, space = (pathlib.Path(to[kind]) for kind in ("data", "tablespace"))
+    inodes = {}
+    for one in (data, space):
+        one.mkdir(exist_ok=True)
+        inodes[str(one)] = inode(str(one))
+    marker = pathlib.Path(f"{data}.pgrescue-restore.json")
+    marker.write_text(json.dumps(dict(complete=False, request={}, inodes=inodes)))
+    for name in ("global", "base/1", "pg_tblspc", "pg_wal"):
+        (data / name).mkdir(parents=True)
+    for name in OLD:
+        (data / name).write_text("new")
+    (data / "pg_tblspc" / "16400").symlink_to(space)
+    (data / "pg_wal" / "000000010000000000000009").write_text("new wal")
+    (data / "postgresql.auto.conf").write_text(f"restore_command = 'cp {data}/barman_wal/%f %p'")
+    (data / "backup_label").write_text("")
+    (space / "PG_17").mkdir()
+    (space / "PG_17" / "16401").write_text("new rows")
+    if complete:
+        marker.write_text(json.dumps(dict(complete=True, request={}, inodes=inodes)))
+
+
+def promote(cluster):
+    """What PostgreSQL leaves."""
+    (cluster / "real" / "backup_label").rename(cluster / "real" / "backup_label.old")
+    (cluster / "real" / "postmaster.opts").write_text("")
+
+
+def snapshot(cluster, inside=""):
+    """Every file with its text, every link with its target."""
     found = {}
-    for top, _names, files in os.walk(cluster, followlinks=False):
-        for name in files:
+    for top, names, files in os.walk(cluster / inside):
+        for name in files + names:
             path = os.path.join(top, name)
             if os.path.islink(path):
-                continue
-            with open(path, encoding="utf-8") as file:
-                found[os.path.relpath(path, cluster)] = file.read()
+                found[os.path.relpath(path, cluster)] = os.readlink(path)
+            elif name in files:
+                with open(path, encoding="utf-8") as file:
+                    found[os.path.relpath(path, cluster)] = file.read()
     return found
 
 
-def test_there_and_back(cluster):
+def set_aside(cluster):
+    return next(one for one in (cluster / f"real.aside-{STAMP}", cluster / "real" / f"pgsql_tmp.aside-{STAMP}") if one.exists())
+
+
+def test_there_and_back(cluster, mounted):
     before = snapshot(cluster)
     assert [one["kind"] for one in aside(cluster)] == ["data", "wal", "tablespace"]
-    assert intact(cluster / f"real.aside-{STAMP}")
-    assert (cluster / "main").is_symlink() and list((cluster / "real").iterdir()) == []
-    assert list((cluster / "space").iterdir()) == [] and not (cluster / "wal").exists()
-    assert (cluster / f"space.aside-{STAMP}" / "PG_17").read_text() == "rows"
+    assert all((set_aside(cluster) / name).read_text() == text for name, text in OLD.items())
+    assert (cluster / "main").is_symlink()
+    for kind, path in places(cluster).items():
+        assert path is None if kind == "wal" else os.listdir(path) == []
+    if mounted == INSIDE:
+        assert set(os.listdir(cluster / "real")) == {"lost+found", EARLIER, f"pgsql_tmp.aside-{STAMP}", f"pgsql_tmp.restore-{STAMP}"}
     assert aside(cluster) == []
     assert back(cluster) == []
     assert snapshot(cluster) == before
@@ -100,6 +156,36 @@ def test_what_was_restored_goes(cluster):
     before = snapshot(cluster)
     aside(cluster)
     restore(cluster, complete=False)
+    if any("pgsql_tmp" in path for path in places(cluster).values() if path):
+        with pytest.raises(PostgresError, match="no complete restore"):
+            place(cluster)
+    assert back(cluster) == []
+    assert snapshot(cluster) == before
+
+
+def test_what_was_restored_takes_the_place(cluster, mounted):
+    """The cluster is where it was, with its WAL and its tablespace where they were, and nothing names where Barman wrote to."""
+    aside(cluster)
+    restore(cluster)
+    assert place(cluster)
+    assert place(cluster) == []
+    data = cluster / "real"
+    assert all((data / name).read_text() == "new" for name in OLD if name != "postgresql.auto.conf")
+    assert (data / "postgresql.auto.conf").read_text() == f"restore_command = 'cp {data}/barman_wal/%f %p'"
+    assert os.readlink(data / "pg_tblspc" / "16400") == str(cluster / "space")
+    assert (cluster / "space" / "PG_17" / "16401").read_text() == "new rows"
+    assert (data / "pg_wal").is_symlink() == (mounted != WAL_MOUNT)
+    assert os.path.realpath(data / "pg_wal") == str(data / "pg_wal" if mounted == WAL_MOUNT else cluster / "wal")
+    assert (data / "pg_wal" / "000000010000000000000009").read_text() == "new wal"
+    assert not (data / "pg_wal" / "000000010000000000000001").exists()
+    assert [one for one in cluster.rglob("*") if "placing" in one.name or "restore-" in one.name and one.is_dir() or one.name.startswith("pgsql_tmp.wal")] == []
+
+
+def test_what_was_placed_goes(cluster):
+    before = snapshot(cluster)
+    aside(cluster)
+    restore(cluster)
+    place(cluster)
     assert back(cluster) == []
     assert snapshot(cluster) == before
 
@@ -107,22 +193,32 @@ def test_what_was_restored_goes(cluster):
 def test_what_was_promoted_stays(cluster):
     before = snapshot(cluster)
     aside(cluster)
-    restore(cluster, promoted=True)
-    assert back(cluster) == [str(cluster / f"{name}.failed-{STAMP}") for name in ("real", "space")]
+    restore(cluster)
+    place(cluster)
+    promote(cluster)
+    kept = back(cluster)
+    assert len(kept) == 3 and all(f"failed-{STAMP}" in path for path in kept)
     after = snapshot(cluster)
-    assert after[f"real.failed-{STAMP}/base"] == "new rows" and f"real.failed-{STAMP}.pgrescue-restore.json" in after
+    assert sorted(text for path, text in after.items() if ".failed-" in path and path.endswith(("16384", "16401", "0009"))) == ["new", "new rows", "new wal"]
+    assert [path for path in after if path.endswith(f"failed-{STAMP}.pgrescue-restore.json")]
     assert {path: text for path, text in after.items() if ".failed-" not in path} == before
 
 
-def test_what_came_from_an_earlier_recovery_keeps_its_proof(cluster):
-    (cluster / "real.pgrescue-restore.json").write_text(json.dumps(dict(complete=True, inodes={str(cluster / "real"): inode(str(cluster / "real"))})))
+def test_a_second_recovery_and_both_ways_back(cluster):
+    """What came from an earlier recovery keeps its proof, so that it can be taken back as well."""
     before = snapshot(cluster)
     aside(cluster)
-    assert (cluster / f"real.aside-{STAMP}.pgrescue-restore.json").exists()
     restore(cluster)
-    assert aside(cluster) == [] and (cluster / "real.pgrescue-restore.json").exists()
+    place(cluster)
+    promote(cluster)
+    between = snapshot(cluster)
+    later = Aside(str(cluster / "main"), "20260915T130000Z")
+    later.away(later.plan("main", {}, True))
+    later = Aside(str(cluster / "main"), "20260915T130000Z")
+    later.back(later.way_back())
+    assert snapshot(cluster) == between
     back(cluster)
-    assert snapshot(cluster) == before
+    assert {path: text for path, text in snapshot(cluster).items() if ".failed-" not in path} == before
 
 
 def test_the_foreign_is_refused(cluster):
@@ -131,22 +227,41 @@ def test_the_foreign_is_refused(cluster):
     before = snapshot(cluster)
     with pytest.raises(PostgresError, match="no restore of this collection"):
         back(cluster)
-    (cluster / "real.pgrescue-restore.json").write_text(json.dumps(dict(complete=True, inodes={str(cluster / "real"): "1:1"})))
+    marker = pathlib.Path(places(cluster)["data"] + ".pgrescue-restore.json")
+    marker.write_text(json.dumps(dict(complete=True, inodes={str(cluster / "real"): "1:1"}, placed="1:1")))
     with pytest.raises(PostgresError, match="no restore of this collection"):
         back(cluster)
-    (cluster / "real.pgrescue-restore.json").unlink()
+    marker.unlink()
     assert snapshot(cluster) == before
+
+
+def test_a_cluster_made_in_the_place_is_foreign(cluster):
+    """Somebody emptied the place after the recovery and made another cluster there."""
+    aside(cluster)
+    restore(cluster)
+    place(cluster)
+    (cluster / "real" / "global").rename(cluster / "gone")
+    (cluster / "real").rename(cluster / "other") if _is_whole(cluster) else None
+    (cluster / "real" / "global").mkdir(parents=True)
+    with pytest.raises(PostgresError, match="no restore of this collection"):
+        back(cluster)
+
+
+def _is_whole(cluster):
+    return (cluster / f"real.aside-{STAMP}").exists()
 
 
 def test_a_foreign_tablespace_is_refused(cluster):
     aside(cluster)
     restore(cluster)
-    marker = json.loads((cluster / "real.pgrescue-restore.json").read_text())
-    del marker["inodes"][str(cluster / "space")]
-    (cluster / "real.pgrescue-restore.json").write_text(json.dumps(marker))
+    place(cluster)
+    marker_path = pathlib.Path(places(cluster)["data"] + ".pgrescue-restore.json")
+    marker = json.loads(marker_path.read_text())
+    del marker["inodes"][places(cluster)["tablespace"]]
+    marker_path.write_text(json.dumps(marker))
     with pytest.raises(PostgresError, match="space lies something"):
         back(cluster)
-    assert (cluster / "real" / "base").read_text() == "new rows"
+    assert (cluster / "real" / "base" / "1" / "16384").read_text() == "new"
 
 
 def test_a_running_postgresql_is_refused(cluster, monkeypatch):
@@ -157,36 +272,109 @@ def test_a_running_postgresql_is_refused(cluster, monkeypatch):
     assert snapshot(cluster) == before
 
 
-def test_a_mount_point_is_refused(cluster, monkeypatch):
-    monkeypatch.setattr(os.path, "ismount", lambda path: str(path).endswith("/space"))
+@pytest.mark.parametrize("point, says", [("real/base/1/x", "another file system is mounted below it"), ("space/PG_17", "mounted below it")])
+@pytest.mark.parametrize("mounted", [WHOLE], indirect=True)
+def test_a_mount_point_below_is_refused(cluster, monkeypatch, point, says):
+    mount(monkeypatch, cluster / point)
     before = snapshot(cluster)
-    with pytest.raises(PostgresError, match="mounted file system"):
+    with pytest.raises(PostgresError, match=says):
         aside(cluster)
     assert snapshot(cluster) == before
 
 
+@pytest.mark.parametrize("mounted", [WHOLE], indirect=True)
+def test_without_the_right_to_rename(cluster, monkeypatch):
+    """A directory above which this user must not write is emptied as a mount point is; one in which it must not write is refused."""
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(cluster) and allowed(path, mode))
+    before = snapshot(cluster)
+    aside(cluster)
+    restore(cluster)
+    place(cluster)
+    assert (cluster / "real" / f"pgsql_tmp.aside-{STAMP}" / "base" / "1" / "16384").read_text() == "old rows"
+    back(cluster)
+    assert snapshot(cluster) == before
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(cluster / "space") and allowed(path, mode))
+    with pytest.raises(PostgresError, match="space cannot be set aside, because this user must not write in it"):
+        aside(cluster)
+    assert snapshot(cluster) == before
+
+
+@pytest.mark.parametrize("mounted", [WHOLE, INSIDE], indirect=True)
+def test_a_clone_is_left_for_the_restore(cluster, monkeypatch):
+    """Relation files only, and marked as ours, so that the restore takes them and the way back removes them."""
+    for name in ("base/pgsql_tmp/pgsql_tmp1.0", "base/1/pg_internal.init", "base/1/t3_16385"):
+        (cluster / "real" / name).parent.mkdir(exist_ok=True)
+        (cluster / "real" / name).write_text("not in a backup")
+    os.utime(cluster / "real" / "base" / "1" / "16384", ns=(1, 1234567890123456789))
+    before = snapshot(cluster)
+    one = Aside(str(cluster / "main"), STAMP)
+    with pytest.raises(PostgresError, match="does not clone files"):
+        one.plan("main", {}, True, clone=True)
+    assert snapshot(cluster) == before
+    # What the kernel does on XFS and btrfs; the lab tries it there.
+    monkeypatch.setattr(_filesystem, "reflink", lambda path: True)
+    monkeypatch.setattr(_filesystem.fcntl, "ioctl", lambda new, request, old: new.write(os.pread(old, 100, 0)))
+    for _again in range(2):
+        one = Aside(str(cluster / "main"), STAMP)
+        one.away(one.plan("main", {}, True, clone=True))
+    to = {kind: pathlib.Path(path) for kind, path in places(cluster).items() if path}
+    assert [path.relative_to(to["data"]).as_posix() for path in to["data"].rglob("*") if path.is_file()] == ["base/1/16384"]
+    assert (to["data"] / "base" / "1" / "16384").stat().st_mtime_ns == 1234567890123456789
+    assert (to["tablespace"] / "PG_17" / "16401").read_text() == "rows"
+    marker = json.loads(pathlib.Path(f"{to['data']}.pgrescue-restore.json").read_text())
+    assert marker == dict(complete=False, request=None, inodes={str(path): inode(str(path)) for path in to.values()})
+    back(cluster)
+    assert snapshot(cluster) == before
+
+
+@pytest.mark.parametrize("where", [(), ("real",), ("real", "space")])
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_lost_host(tmp_path, exists):
+def test_a_lost_host(tmp_path, monkeypatch, exists, where):
     """Nothing to set aside is noted, and back removes what was restored."""
     (tmp_path / "main").symlink_to(tmp_path / "real")
-    (tmp_path / "space").mkdir()
-    (tmp_path / "space" / "PG_17").write_text("rows of a lost cluster")
-    if exists:
+    (tmp_path / "space" / "PG_17").mkdir(parents=True)
+    (tmp_path / "space" / "PG_17" / "16401").write_text("rows of a lost cluster")
+    if exists or where:
         (tmp_path / "real").mkdir()
+    mount(monkeypatch, *(tmp_path / name for name in where))
+    for name in where:
+        (tmp_path / name / "lost+found").mkdir()
+    before, there = snapshot(tmp_path), (tmp_path / "real").exists()
     assert [one["kind"] for one in aside(tmp_path, history=str(tmp_path / "space"))] == ["data", "tablespace"]
     assert aside(tmp_path) == []
-    assert (tmp_path / "real").exists() == exists
-    (tmp_path / "space").mkdir(exist_ok=True)
+    assert Aside(str(tmp_path / "main"), STAMP).journal["empty"]
     restore(tmp_path)
+    place(tmp_path)
+    assert (tmp_path / "real" / "global" / "pg_control").read_text() == "new"
+    assert (tmp_path / "space" / "PG_17" / "16401").read_text() == "new rows"
     assert back(tmp_path) == []
-    assert (tmp_path / "real").exists() == exists
-    assert snapshot(tmp_path) == {"space/PG_17": "rows of a lost cluster"}
+    assert (tmp_path / "real").exists() == there
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_new_place_for_a_tablespace(tmp_path, monkeypatch, exists):
+    """What was restored to an empty or absent directory goes again."""
+    mount(monkeypatch)
+    (tmp_path / "main").mkdir()
+    if exists:
+        (tmp_path / "space").mkdir()
+    aside(tmp_path, history=str(tmp_path / "space"))
+    assert (tmp_path / "space").exists() == exists
+    restore(tmp_path)
+    place(tmp_path)
+    assert (tmp_path / "space" / "PG_17" / "16401").read_text() == "new rows"
+    back(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["main", "space"] if exists else ["main"]
 
 
 def test_no_such_stamp(cluster):
     aside(cluster)
     with pytest.raises(PostgresError, match=STAMP):
         Aside(str(cluster / "main"), "20270101T000000Z").way_back()
+    with pytest.raises(PostgresError, match="Nothing was set aside"):
+        Aside(str(cluster / "main"), "20270101T000000Z").unplaced()
 
 
 def cut_after(monkeypatch, number):
@@ -201,8 +389,19 @@ def cut_after(monkeypatch, number):
             return function(*args, **options)
         return call
 
-    for module, name in ((os, "rename"), (os, "mkdir"), (os, "rmdir"), (os, "replace"), (os, "unlink"), (shutil, "rmtree")):
+    for module, name in ((os, "rename"), (os, "mkdir"), (os, "rmdir"), (os, "replace"), (os, "unlink"), (os, "symlink"), (shutil, "rmtree"), (shutil, "copytree")):
         monkeypatch.setattr(module, name, limited(getattr(module, name)))
+
+
+def one_intact(cluster):
+    """The old cluster is there exactly once, and PostgreSQL cannot be started on half of it."""
+    everything = snapshot(cluster)
+    for name, text in OLD.items():
+        found = [path for path, one in everything.items() if path.endswith("/" + name) and one == text]
+        assert len(found) == 1 and not any(word in found[0] for word in ("restore-", "placing-", "removing-", "failed-")), f"{name}: {found}"
+    for text in ("old", "new"):
+        if everything.get("real/global/pg_control") == text:
+            assert all(everything.get(f"real/{name}", "")[:3] == (one if text == "old" else text)[:3] for name, one in OLD.items() if "auto.conf" not in name)
 
 
 @pytest.mark.parametrize("promoted", [False, True])
@@ -210,23 +409,36 @@ def test_cut_off_anywhere(cluster, monkeypatch, promoted):
     """At every point exactly one intact cluster, and the same call again finishes."""
     before, number = snapshot(cluster), 0
     while True:
+        restored = backwards = False
         with monkeypatch.context() as patch:
             cut_after(patch, number)
             try:
                 aside(cluster)
-                restore(cluster, promoted=promoted)
+                restore(cluster)
+                restored = True
+                place(cluster)
+                if promoted:
+                    promote(cluster)
+                backwards = True
                 back(cluster)
                 finished = True
             except Cut:
                 finished = False
-        places = [one for one in cluster.iterdir() if not one.is_symlink() and intact(one)]
-        assert len(places) == 1, f"after {number} operations: {places}"
+        one_intact(cluster)
         if not finished:
-            if not (cluster / "real" / "base").exists() and not (cluster / "real.pgrescue-restore.json").exists():
-                aside(cluster)  # the play that was cut off in the middle of it, run again
+            # What a play does that is run again: it goes on, or takes everything back.
+            one = Aside(str(cluster / "main"), STAMP)
+            if number % 2 and one.journal and one.data.is_away() and not backwards:
+                aside(cluster)
+                if restored:
+                    if one.unplaced():
+                        place(cluster)
+                    one_intact(cluster)
+            elif not restored:
+                aside(cluster)
             back(cluster)
         assert {path: text for path, text in snapshot(cluster).items() if ".failed-" not in path} == before, f"after {number} operations"
-        for left_over in cluster.glob("*.failed-*"):
+        for left_over in [*cluster.rglob("*.failed-*")]:
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
         if finished:
             assert number > 10

@@ -14,6 +14,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils import _findings
 # As the modules answered in the lab (trixie), without what no finding asks for.
 CLUSTER = dict(
     real_data_directory="/var/lib/postgresql/17/main", data_directory="/var/lib/postgresql/17/main", exists=True, empty=False, mount_point=False,
+    obstacles=[], filesystem=dict(type="ext4", reflink=False),
     system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[],
 )
 LIVE = dict(in_recovery=False, clients=2, standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024, seconds=12,
@@ -26,7 +27,8 @@ PLAN = dict(
 )
 WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/4000100", backup_ids=[BACKUP["backup_id"]])
 FACTS = dict(
-    server="main", confirm="", asked="target_time=", drop={}, archived=False, barman_address="barman", postgres_user="postgres", tablespaces={}, cluster=CLUSTER, live=LIVE,
+    server="main", confirm="", asked="target_time=", drop={}, archived=False, barman_address="barman", postgres_user="postgres", tablespaces={},
+    data="keep", cluster=CLUSTER, live=LIVE,
     catalogue=dict(backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
     to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={},
     now="2026-11-23T04:20:00+00:00", restore=PLAN, latest={},
@@ -67,7 +69,11 @@ def test_all_red_findings_are_told_at_once():
 
 
 @pytest.mark.parametrize("check, changes, ok, words", [
-    ("data_directory", dict(cluster=dict(mount_point=True)), False, "root of a mounted file system"),
+    ("data_directory", dict(cluster=dict(mount_point=True)), True, "the root of a mounted file system, holds PostgreSQL 17"),
+    ("data_directory", dict(cluster=dict(obstacles=["The tablespace /srv/t cannot be set aside, because."])), False, "/srv/t cannot be set aside"),
+    ("data", dict(data="delta"), False, "ext4 cannot clone files"),
+    ("data", dict(data="delta", cluster=dict(filesystem=dict(type="xfs", reflink=True))), True, "only what differs"),
+    ("data", dict(data="delta", cluster=dict(empty=True)), True, "everything is copied"),
     ("data_directory", dict(cluster=dict(exists=False, empty=True, running=None)), True, "is absent"),
     ("data_directory", dict(cluster=dict(empty=True)), True, "is empty"),
     ("data_directory", {}, True, "holds PostgreSQL 17, in production"),

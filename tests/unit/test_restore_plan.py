@@ -163,6 +163,15 @@ def test_other_reds():
     assert list(red(place(), host=dict(rsync=None))) == ["rsync"]
 
 
+@pytest.mark.parametrize("version, able", [
+    ((3, 4, 0), True), ((3, 13, 3), True), ((3, 15, 0), False), ((3, 16, 2), False), ((3, 17, 0), True), ((3, 20, 1), True),
+])
+def test_delta_by_version(version, able):
+    assert _plan.delta_finding(version)["ok"] == able
+    if able:
+        assert ("--delta-restore" in words(version, target(latest=True), delta=True)) == (version >= (3, 17, 0))
+
+
 def test_delta_takes_the_same_cluster_only():
     assert red(full(), delta=True, tablespace=full(real="/srv/history")) == {}
     assert list(red(dict(full(), identifier="9"), delta=True)) == ["destination"]
