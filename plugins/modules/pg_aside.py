@@ -191,7 +191,7 @@ def set_aside(cluster, params, check_mode):
     return dict(changed=bool(pending), diff=paths_diff(pairs), journal=journal, kept=[])
 
 
-def place(cluster, check_mode):
+def put_in_place(cluster, check_mode):
     pairs = cluster.unplaced()
     if pairs and not check_mode:
         cluster.place()
@@ -220,7 +220,7 @@ def run(module):
     if params["state"] == "aside":
         result = set_aside(cluster, params, module.check_mode)
     else:
-        result = (place if params["state"] == "place" else bring_back)(cluster, module.check_mode)
+        result = (put_in_place if params["state"] == "place" else bring_back)(cluster, module.check_mode)
     journal = result.pop("journal")
     return dict(
         result,
