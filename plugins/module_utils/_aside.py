@@ -240,8 +240,8 @@ class Aside:
         kind = self.occupant()
         if kind == "foreign":
             raise PostgresError(
-                f"In {self.real} lies something that no restore of this collection put there, so it is not touched. The cluster set aside is {self.data.aside}. "
-                f"Move {self.real} away by hand and run this again."
+                f"In {self.real} lies something that no restore of this collection put there, so it is not touched. The cluster set aside is "
+                f"{self.data.aside}. Move {self.real} away by hand and run this again."
             )
         pid = _postgres.postmaster(self.real)
         if pid:

@@ -23,7 +23,7 @@ def existing(path):
 
 
 def mount_points(mounts=MOUNTS):
-    """The roots of all mounted file systems as this process sees them, bind mounts too, from path to the kernel's name of the type; the last one lies on top."""
+    """The roots of all mounted file systems, bind mounts too, from path to the kernel's name of the type."""
     found = {}
     with open(mounts, encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -65,7 +65,7 @@ def reflink(path):
 
 
 def clone(source, target, skip):
-    """Clone the files below a directory into another one of the same file system, with their times, without those that are there and those that match skip.
+    """Clone the files below a directory into another one of the same file system, without those that are there and those that match skip.
 
     Blocks are shared until one side is written to (FICLONE), so it takes neither room nor time to speak of.
     """

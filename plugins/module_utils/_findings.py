@@ -143,7 +143,8 @@ def data_directory(cluster):
         f"holds PostgreSQL {cluster['version'] or '?'}, {cluster['state'] or 'in an unknown state'}"
     )
     root = ", the root of a mounted file system," if cluster["mount_point"] else ""
-    return note("data_directory", f"{cluster['real_data_directory']}{root} {what}", "The old data is set aside inside it." if root and not cluster["empty"] else None)
+    meaning = "The old data is set aside inside it." if root and not cluster["empty"] else None
+    return note("data_directory", f"{cluster['real_data_directory']}{root} {what}", meaning)
 
 
 def data(cluster, way):

@@ -389,7 +389,8 @@ def cut_after(monkeypatch, number):
             return function(*args, **options)
         return call
 
-    for module, name in ((os, "rename"), (os, "mkdir"), (os, "rmdir"), (os, "replace"), (os, "unlink"), (os, "symlink"), (shutil, "rmtree"), (shutil, "copytree")):
+    operations = [(os, name) for name in ("rename", "mkdir", "rmdir", "replace", "unlink", "symlink")]
+    for module, name in [*operations, (shutil, "rmtree"), (shutil, "copytree")]:
         monkeypatch.setattr(module, name, limited(getattr(module, name)))
 
 
