@@ -18,7 +18,7 @@ options:
     description:
       - The answers, C(server), C(confirm), C(archived), C(asked), C(drop), C(tablespaces), C(barman_address), C(postgres_user), C(catalogue) (an entry of
         M(pgrescue.barman.barman_catalog_info)), C(cluster) (M(pgrescue.barman.pg_cluster_info)), C(live) (a row of the running server, empty
-        without one), C(to_barman), C(processes), C(restore) and C(latest) (plans of M(pgrescue.barman.barman_restore)).
+        without one), C(to_barman), C(processes), C(under_way), C(arms), C(restore) and C(latest) (plans of M(pgrescue.barman.barman_restore)).
     type: dict
     required: true
 """
@@ -45,6 +45,9 @@ _value:
         - C(backup_id) and C(timeline) for a second plan, to the archive's end, when the target lies in the WAL that only the running server
           holds. Otherwise null.
       type: dict
+    archives:
+      description: Whether the running server is the one that was backed up, so that what it has not archived yet can be archived first.
+      type: bool
 """
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._findings import recovery_plan

@@ -113,7 +113,7 @@ def _backup(server, backup_id, info, problem):
         wal_segment_bytes=_number(info.get("xlog_segment_size")) or DEFAULT_SEGMENT_BYTES,
         system_identifier=info.get("systemid"),
         postgresql_version=_number(info.get("version")),
-        tablespaces=[dict(name=name, location=location) for name, oid, location in tablespaces],
+        tablespaces=[dict(name=name, oid=oid, location=location) for name, oid, location in tablespaces],
         keep=_keep(server, backup_id),
         retention_status=None,
         error=problem or info.get("error"),

@@ -39,6 +39,7 @@ def _server(server, include_wal, windows):
     stretches = read_windows(timelines, backups, tree, ends) if windows else []
     return dict(
         name=server.name,
+        active=server.active,
         backups=backups,
         timelines=timelines,
         wal=dict(_wal(archive, backups, tree, include_wal), received=[dict(name=name, path=path) for name, path in sorted(ends.received.items())]),

@@ -69,10 +69,15 @@ def holes_after(missing, good):
 
 
 def backup_runs(configuration, name):
-    """Whether a backup or a deletion of the server runs: its lock file is locked (flock, never left behind by the dead)."""
+    """Whether a backup or a deletion of the server runs."""
+    return is_locked(configuration, f"{name}-backup")
+
+
+def is_locked(configuration, what):
+    """Whether a process of Barman holds a lock file (flock, never left behind by the dead)."""
     directory = os.path.expanduser(configuration.globals.get("barman_lock_directory") or configuration.home)
     try:
-        with open(os.path.join(directory, f".{name}-backup.lock"), "rb") as file:
+        with open(os.path.join(directory, f".{what}.lock"), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

@@ -13,8 +13,10 @@ import os
 import re
 import shlex
 import subprocess
+import time
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
+from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
 
 MARKER_SUFFIX = ".pgrescue-restore.json"
 WORD = re.compile(r"[A-Za-z0-9_./:@=%+,~-]+")
@@ -24,7 +26,7 @@ LOOK = r"""
 major=$1; shift
 say() { printf '%s|%s|%s\n' "$n" "$1" "$2"; }
 n=host
-say user "$(id -un)"; say machine "$(uname -m)"; say time "$(date +%s)"; say name "$(uname -n)"
+say user "$(id -un)"; say machine "$(uname -m)"; say time "$(date +%s.%N)"; say name "$(uname -n)"
 for bin in /usr/lib/postgresql/$major/bin /usr/pgsql-$major/bin /usr/libexec/postgresql$major; do
   [ -x "$bin/postgres" ] && say binaries "$bin"
 done
@@ -148,6 +150,12 @@ def parse_look(text, paths):
     return dict(host=host, places=places)
 
 
+def clock_distance(theirs, begin, end):
+    """By how many seconds at least another host's clock is ahead (negative: behind), when it was read between begin and end."""
+    theirs = float(theirs) if re.fullmatch(r"[0-9]+[.][0-9]+", theirs or "") else begin
+    return round(max(0.0, theirs - end) + min(0.0, theirs - begin), 1)
+
+
 def running_restores(destination, proc="/proc"):
     """The processes of this host in which a barman restores into a destination: a connection can drop, Barman goes on."""
     found = []
@@ -170,7 +178,11 @@ class Destination:
 
     def look(self, major, paths):
         """Everything there is to know of the paths before a restore, the data directory being the first."""
-        return parse_look(self._run(LOOK, [str(major), *paths]), paths)
+        begin = time.time()
+        text = self._run(LOOK, [str(major), *paths])
+        look = parse_look(text, paths)
+        look["host"]["apart"] = clock_distance(look["host"].get("time"), begin, time.time())
+        return look
 
     def make(self, paths):
         """Make the directories that are missing; return the device and inode of each."""
@@ -217,6 +229,9 @@ class Destination:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise BarmanError(f"{where} cannot be reached: {error}", cmd=self.ssh or "sh") from error
         if done.returncode:
+            known = explain(done.stderr, next((word for word in self.ssh.split() if "@" in word), self.ssh)) if self.ssh and done.returncode == 255 else None
+            if known:
+                raise BarmanError(known[0], cmd=self.ssh, rc=done.returncode, stderr=done.stderr, meaning=known[1], fix=known[2])
             raise BarmanError(
                 f"{where} did not do what was asked (exit code {done.returncode}): {' '.join(done.stderr.split())[:600] or 'it gave no reason'}",
                 cmd=self.ssh or "sh", rc=done.returncode, stderr=done.stderr,

@@ -7,8 +7,8 @@ Facts are the answers of the hosts as the role has registered them: server, conf
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
 running server, empty without one), host_wal (WAL that is not archived, see _hostwal.py), now (ISO 8601), asked (the target as
 it was typed), drop (the transaction that it was found by, empty without one), to_barman (the result of trying the way to
-Barman), processes (lines of ps), restore (the plan of barman_restore) and latest (the same for the archive's end, where it
-was asked for).
+Barman), processes (lines of ps), under_way (who else recovers it, empty without one), arms (whether the commit sets
+archive_command), restore (the plan of barman_restore) and latest (the same for the archive's end, where it was asked for).
 """
 from __future__ import annotations
 
@@ -17,33 +17,39 @@ import re
 from datetime import datetime
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import loss
-from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding
+from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding, human
+from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 
 MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
 # What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
-BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination|space")
+BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination")
 XIDS = 1 << 32
 SET_ASIDE = re.compile(r"is not empty|postmaster\.pid|is a cluster of")
 
 
 def recovery_plan(facts):
-    """The merged plan, and latest: the backup_id and timeline of the further plan that is needed for it, or None."""
+    """The merged plan; latest: the backup_id and timeline of the further plan that is needed for it, or None; archives: whether the
+    running server is the one that was backed up, so that what it has not archived yet can be."""
+    facts = dict(facts, live=dict(facts["live"] or {}))
+    archives = bool(facts["live"]) and not facts["live"]["in_recovery"] and same_cluster(facts["cluster"], source_backup(facts, facts["restore"]))
     window = live_window(facts)
-    latest = in_server(facts, window)
+    latest = in_server(facts, window) if archives else None
     plan = dict(facts.get("latest") or facts["restore"]) if latest else dict(facts["restore"])
     backup = source_backup(facts, plan)
     findings = restore_findings(plan["findings"])
     if latest:
-        findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] != "target")]
-    findings = before_drop(facts["drop"]) + findings + host_findings(facts, plan, backup)
+        # What depends on the target is said of the target that was typed.
+        findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] not in ("target", "clocks")),
+                    *(one for one in facts["restore"]["findings"] if one["check"] == "clocks")]
+    findings = before_drop(facts["drop"]) + findings + host_findings(facts, plan, backup, archives)
     target = dict(facts["restore"]["target"], asked=facts["asked"])
     mine = {} if facts["live"] else facts["host_wal"]
     plan.update(
-        target=target, drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings), loss=loss(facts, window),
+        target=target, drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings), loss=loss(facts if archives else dict(facts, live={}), window),
         host_wal=mine if mine and mine["wal"] and mine["wal"]["timeline"] == plan["target_timeline"] else {},
     )
-    return dict(plan=plan, latest=latest)
+    return dict(plan=plan, latest=latest, archives=archives)
 
 
 def note(check, found, meaning=None):
@@ -63,7 +69,7 @@ def live_window(facts):
 def in_server(facts, window):
     """Whether the target lies in the WAL that only the running server holds: the backup and the timeline to plan with, or None."""
     plan, live = facts["restore"], facts["live"]
-    if not window or facts["archived"] or plan["backup_id"] or not live or live["in_recovery"] or plan["target_timeline"] not in (None, window["timeline"]):
+    if not window or facts["archived"] or plan["backup_id"] or plan["target_timeline"] not in (None, window["timeline"]):
         return None
     target, fitting = plan["target"], [one for one in facts["catalogue"]["backups"] if one["backup_id"] in window["backup_ids"]]
     moment = target["utc"] or facts["drop"].get("commit_time")
@@ -110,26 +116,51 @@ def source_backup(facts, plan):
 
 
 def restore_findings(findings):
-    """Those of barman_restore, without what setting the old data aside puts right."""
-    return [one for one in findings if not BY_THEN.fullmatch(one["check"]) or not (one["ok"] or SET_ASIDE.search(one["found"]))]
+    """Those of barman_restore, without what setting the old data aside puts right, and without what is judged here."""
+    kept = [one for one in findings if one["check"] != "server_active"]
+    return [one for one in kept if not BY_THEN.fullmatch(one["check"]) or not (one["ok"] or SET_ASIDE.search(one["found"]))]
 
 
-def host_findings(facts, plan, backup):
+def same_cluster(cluster, backup):
+    """Whether what lies there is the cluster that was backed up, as far as that is known."""
+    return None in (cluster["system_identifier"], backup.get("system_identifier")) or str(cluster["system_identifier"]) == str(backup["system_identifier"])
+
+
+def host_findings(facts, plan, backup, archives):
     """What the PostgreSQL host says."""
     cluster = facts["cluster"]
+    asked = any(one["check"].startswith("space") for one in plan["findings"])
     return [
+        server_active(facts["catalogue"]),
+        under_way(facts["under_way"]),
         data_directory(cluster),
         *data(cluster, facts["data"]),
+        running_elsewhere(cluster),
         system_identifier(cluster, backup, facts["server"], facts["confirm"]),
         cluster_major(cluster, backup),
-        space(cluster, plan["restore_bytes"]),
+        *([] if asked else [space(cluster, plan["restore_bytes"])]),
         running_server(cluster, facts["live"]),
-        not_archived_yet(facts),
+        not_archived_yet(facts if archives else dict(facts, live={})),
+        archiving(cluster, facts["arms"]),
         ssh_to_barman(facts["to_barman"], facts["barman_address"], facts["postgres_user"]),
         manager(facts["processes"]),
         standbys(facts["live"]),
         lost_with_old_data(facts["live"]),
     ]
+
+
+def server_active(catalogue):
+    """Whether Barman works for this server."""
+    return finding(
+        "server_active", catalogue["active"], f"server {catalogue['name']} has active = {'true' if catalogue['active'] else 'false'}",
+        "Barman takes neither WAL nor backups of an inactive server, so the recovered one would have none; before 3.17 it does not restore either.",
+        "Set active = true in Barman's configuration of the server.",
+    )
+
+
+def under_way(text):
+    """Whether another recovery holds the server."""
+    return finding("other_recovery", not text, text or "none is under way", "Two recoveries of one server destroy each other.", "Then run this again.")
 
 
 def data_directory(cluster):
@@ -162,15 +193,30 @@ def data(cluster, way):
     )]
 
 
+def running_elsewhere(cluster):
+    """Whether a PostgreSQL that this host does not know as its own works in the data directory."""
+    real, strangers = cluster["real_data_directory"], cluster.get("strangers") or []
+    return finding(
+        "running_elsewhere", not strangers,
+        f"PostgreSQL works in {real} as process {', '.join(map(str, strangers))}, and its postmaster.pid does not say so" if strangers
+        else "no other PostgreSQL works in the data directory",
+        "It was started in a container, or somebody removed postmaster.pid. It would go on writing while the directory is set aside.",
+        f"Stop it where it was started, or kill -INT {strangers[0] if strangers else ''}; then run this again.",
+    )
+
+
 def system_identifier(cluster, backup, server, confirm):
     """Whether it is the cluster that was backed up."""
     here, there = cluster["system_identifier"], backup.get("system_identifier")
     if here is None:
         return finding("system_identifier", True, "none on this host")
-    if there is None or str(here) == str(there):
+    if same_cluster(cluster, backup):
         return finding("system_identifier", True, f"{here}{', as in the backup' if there else ''}")
+    other = f"the data directory belongs to another cluster ({here}) than the backup ({there})"
+    if str(confirm) == server:
+        return note("system_identifier", other, f"confirm={server} was given: it is set aside as well.")
     return finding(
-        "system_identifier", str(confirm) == server, f"the data directory belongs to another cluster ({here}) than the backup ({there})",
+        "system_identifier", False, other,
         "What lies there is not what was backed up. It would be set aside as well.", f"If it may be replaced, add -e confirm={server}",
     )
 
@@ -200,7 +246,8 @@ def running_server(cluster, live):
     """What runs, and whether it is a primary."""
     if cluster["running"] is None:
         return finding("running_server", True, "not running")
-    clients = f", {live['clients']} clients connected" if live else ", but it does not answer"
+    who = f" ({live['who']})" if live.get("who") else ""
+    clients = f", {live['clients']} clients connected{who}" if live else ", but it does not answer"
     standby = bool(live and live["in_recovery"])
     found = f"running as process {cluster['running']}{clients}{', a standby' if standby else ''}"
     if not standby:
@@ -212,7 +259,7 @@ def running_server(cluster, live):
 
 
 def not_archived_yet(facts):
-    """What only the server has, running or not."""
+    """What only the server has, running or not. facts["live"] is empty where another cluster runs."""
     live, mine, lost = facts["live"], facts["host_wal"], loss(facts, live_window(facts))
     if not live and mine and not mine["segments"]:
         return note("not_archived_yet", "nothing, the archive has all that this host has")
@@ -237,15 +284,21 @@ def not_archived_yet(facts):
     )
 
 
+def archiving(cluster, arms):
+    """How the recovered server will archive."""
+    if arms:
+        return note("archiving", "no archive_command is configured, as on a host that was made anew", "The commit sets it.")
+    return note("archiving", f"by {cluster['archive_command']}" if cluster.get("archive_command") else "not by archive_command")
+
+
 def ssh_to_barman(answer, address, user):
-    """Whether Barman takes WAL from here. Where WAL is only streamed, the program is not there and there is nothing to ask."""
-    if answer.get("rc") is None or "No such file" in answer.get("msg", ""):
-        return finding("ssh_to_barman", True, "not asked")
-    reason = " ".join((answer.get("stderr") or "").split())[:300]
-    return finding(
-        "ssh_to_barman", answer["rc"] == 0, f"{address} is ready to take WAL" if answer["rc"] == 0 else f"{address} does not take WAL: {reason}",
-        "The recovered server could not archive, and would have no backup.", f"See that this works as {user}: {' '.join(map(str, answer.get('cmd') or []))}",
-    )
+    """Whether Barman takes WAL from here."""
+    code, said = answer.get("rc"), " ".join((answer.get("stderr") or "").split())
+    if code in (None, 0):
+        return finding("ssh_to_barman", True, "not asked" if code is None else f"{address} is ready to take WAL")
+    reason = explain(said, address) if code == 255 else None
+    found, meaning, fix = reason or (f"{address} does not take WAL: {said[:300]}", "", f"See that this works as {user}: {' '.join(map(str, answer['cmd']))}")
+    return finding("ssh_to_barman", False, found, f"{meaning} The recovered server could not archive, and would have no backup.".strip(), fix)
 
 
 def manager(processes):
@@ -274,15 +327,6 @@ def lost_with_old_data(live):
         "lost_with_old_data", f"slots: {live['slots'] or 'none'}; subscriptions: {live['subscriptions']}; prepared transactions: {live['prepared']}",
         "Slots are not in a backup; subscriptions and prepared transactions are as they were at the target." if some else None,
     )
-
-
-def human(number):
-    """Bytes as people read them."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} TiB"
 
 
 def _moment(text):

@@ -77,7 +77,7 @@ def catalogue_findings(server, active, backup, why, wal, version):
     if server.get("problem"):
         found.append(finding("archive", False, server["problem"], "The plan cannot be proven.", "Restore with Barman's own command."))
     if backup:
-        missing = ", ".join(f"{hole['first']} to {hole['last']}" for hole in wal["missing"])
+        missing = ", ".join(f"{hole['first']} to {hole['last']} ({hole['reason']})" for hole in wal["missing"])
         found.append(finding(
             "wal", not wal["missing"], f"{wal['required']} segments are needed, {'missing: ' + missing if missing else 'none is missing'}",
             "Replay would end at the hole, before the target.",
@@ -92,6 +92,40 @@ def delta_finding(version):
     return finding(
         "delta", able, f"Barman {'.'.join(map(str, version))}", "Barman 3.15 refuses to write onto what is there, and the delta restore of 3.16 is broken.",
         "Leave delta out (of playbooks/recover.yml: data), or install Barman 3.17 or later.",
+    )
+
+
+def content_finding(wrong, read, count):
+    """Whether the segments are what their names say; wrong and read as damaged() gives them."""
+    named = "; ".join(f"{name}: {reason}" for name, reason in wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+    return finding(
+        "wal_content", not wrong,
+        named or f"the first page of {count} segments is right, {'all records' if read == count else f'all records of the first {read} segments'} can be read",
+        "Replay would end there, before the target, with the old server already stopped.",
+        "Put whole copies of these segments into Barman's archive (PostgreSQL's pg_wal may still have them), choose a target before them or a backup "
+        "after them.",
+    )
+
+
+def deleted_finding(backup, held):
+    """Whether Barman is deleting the backup that is chosen."""
+    name = backup["backup_id"]
+    return finding(
+        "backup_deleted", not held, f"Barman holds the lock of backup {name}, as it does while it deletes it" if held else f"nobody deletes backup {name}",
+        "It would vanish while it is copied.",
+        "Wait for the end of the deletion, then run this again: another backup is chosen, where one leads to the target.",
+    )
+
+
+def clock_finding(target, host):
+    """Whether the clocks of the two hosts agree. Commits carry the time of the PostgreSQL host's clock."""
+    apart = host.get("apart", 0.0)
+    way = "ahead of" if apart > 0 else "behind"
+    return finding(
+        "clocks", abs(apart) <= 1 or target.type != "time",
+        f"the clock of {host.get('name')} is {abs(apart)} seconds {way} Barman's" if apart else "the clocks of both hosts agree",
+        "A commit carries the time of the PostgreSQL host's clock, so the moment that was typed may be another one there.",
+        "Set the clock that is wrong (timedatectl set-ntp true), or name the target by transaction or LSN, which pg_wal_search_info finds.",
     )
 
 
@@ -166,14 +200,37 @@ def _directory(check, place, state, delta, backup, where):
     )
 
 
-def space_finding(places, restore_bytes):
-    """Whether the file systems of all places together have room; where there is one, that is exact."""
-    rooms = {place.get("filesystem") or place["real"]: place["free"] for place in places}
-    need, free = int(restore_bytes * SPARE), sum(rooms.values())
+def space_findings(places, sizes):
+    """Whether each file system has room for what goes there. places: the data directory, then the tablespaces; sizes: their bytes, None if not known.
+
+    Where the size of a tablespace is not known, only the sum can be judged.
+    """
+    rooms = {}
+    for place, size in zip(places, sizes):
+        room = rooms.setdefault(None if None in sizes else place.get("filesystem") or place["real"], dict(systems={}, need=0, paths=[]))
+        room["systems"][place.get("filesystem") or place["real"]] = place["free"]
+        room["need"] += int((size or 0) * SPARE)
+        room["paths"].append(place["real"])
+    return [_space("space" if not index else f"space {', '.join(room['systems'])}", room) for index, room in enumerate(rooms.values())]
+
+
+def _space(check, room):
+    free, systems = sum(room["systems"].values()), ", ".join(room["systems"])
     return finding(
-        "space", need <= free, f"{need} bytes are needed (with a tenth to spare), {free} are free in {', '.join(rooms)}",
-        "The disk would be full before the end.", "Make room, or restore to a larger file system.",
+        check, room["need"] <= free,
+        f"{human(room['need'])} are needed for {', '.join(room['paths'])} (with a tenth to spare), {human(free)} are free in {systems}",
+        "The disk would be full before the end. What lies there now is not deleted, so it gives no room.",
+        f"Make room in {systems}, or give a larger file system.",
     )
+
+
+def human(number):
+    """Bytes as people read them."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
 
 
 def barman_arguments(target, timeline, options, version, segment_bytes):

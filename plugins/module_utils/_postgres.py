@@ -201,6 +201,29 @@ def login(data_directory, params):
     )
 
 
+def strangers(data_directory, proc="/proc"):
+    """The postmasters that work in a data directory without being the one of its postmaster.pid: started in a container, or its file was removed.
+
+    A process of PostgreSQL has the data directory as its working directory; a postmaster is one whose parent is not such a process.
+    """
+    parents = {}
+    try:
+        place = os.stat(data_directory)
+    except OSError:
+        return []
+    for name in filter(str.isdigit, os.listdir(proc)):
+        try:
+            here = os.stat(f"{proc}/{name}/cwd")
+            with open(f"{proc}/{name}/stat", encoding="utf-8", errors="replace") as file:
+                program, _bracket, rest = file.read().partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        if (here.st_dev, here.st_ino) == (place.st_dev, place.st_ino) and program in ("postgres", "postmaster"):
+            parents[int(name)] = int(rest.split()[1])
+    known = postmaster(data_directory)
+    return sorted(pid for pid, parent in parents.items() if parent not in parents and pid != known)
+
+
 def major_of(data_directory):
     """The major version that made a data directory, as PG_VERSION says it, else null."""
     try:

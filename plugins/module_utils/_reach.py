@@ -75,8 +75,8 @@ def followed(server, timeline, backup_id=None):
 
 
 def required_wal(server, backup, target, timeline, place=None):
-    """The WAL that a restore of backup to target along timeline reads: dict of required (segments), bytes, first, last
-    and missing (ranges as in wal.missing). Needs a catalogue read with include_wal=True.
+    """The WAL that a restore of backup to target along timeline reads: dict of required (segments), bytes, first, last, names
+    (of those that are there) and missing (ranges as in wal.missing). Needs a catalogue read with include_wal=True.
 
     Where the target lies is known exactly for an LSN, for 'immediate', and where place says it; for a time the files' times
     tell up to which segment is counted, and for the others it is the end of the archive.
@@ -98,6 +98,7 @@ def required_wal(server, backup, target, timeline, place=None):
         bytes=sum(entry["bytes"] for entry in names),
         first=names[0]["name"] if names else None,
         last=names[-1]["name"] if names else None,
+        names=[entry["name"] for entry in names],
         missing=missing,
     )
 

@@ -11,13 +11,16 @@ import time
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, read_catalog, required_wal
+from ansible_collections.pgrescue.barman.plugins.module_utils._check import is_locked
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, running_restores
+from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import size_bytes
 from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of
+from ansible_collections.pgrescue.barman.plugins.module_utils._segments import damaged
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, segment_timeline
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, find_waldump, segment_timeline
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
 
 
@@ -57,7 +60,7 @@ class Restore:
         self.target = parse_target(params)
         self.barman = Barman(params["barman_executable"], params["barman_config"])
         self.destination = Destination(self.options["ssh"])
-        self.state = self.look = self.request = self.backup = self.places = None
+        self.state = self.look = self.request = self.backup = self.timeline = self.places = None
         self.received = []
 
     def plan(self):
@@ -70,6 +73,8 @@ class Restore:
         backup, timeline, why, place = self._choose(configuration.server(options["server"]), server)
         wal = required_wal(server, backup, self.target, timeline, place) if backup else None
         findings = _plan.catalogue_findings(server, active, backup, why, wal, self.barman.version)
+        if backup and not server["problem"]:
+            findings += self._archive_findings(configuration, backup, wal)
         if options["delta"]:
             findings.append(_plan.delta_finding(self.barman.version))
         size = None
@@ -77,7 +82,10 @@ class Restore:
             size = (backup["size_bytes"] or 0) + wal["required"] * backup["wal_segment_bytes"]
             self.segment_bytes, self.backup, self.timeline = backup["wal_segment_bytes"], backup, timeline
             self.received = [one for one in server["wal"]["received"] if segment_timeline(one["name"]) == timeline]
-            findings += self._destination_findings(size)
+        # The destination is looked at without a backup that leads to the target too: all findings at once.
+        looked = backup or next((one for one in reversed(server["backups"]) if one["postgresql_version"]), None)
+        if looked:
+            findings += self._destination_findings(configuration, looked, size)
         return _plan.assemble(options["server"], backup, why, self.target, timeline, wal, size, findings)
 
     def _choose(self, configured, server):
@@ -95,8 +103,26 @@ class Restore:
                 pass                                           # then only replay can tell
         return *choose_backup(server, self.target, backup_id, place), place
 
-    def _destination_findings(self, size):
-        options, backup = self.options, self.backup
+    def _archive_findings(self, configuration, backup, wal):
+        """What is read of the WAL and of the backup themselves."""
+        server = configuration.server(self.options["server"])
+        findings = [_plan.deleted_finding(backup, is_locked(configuration, f"{server.name}-{backup['backup_id']}"))]
+        if self.options["read_wal"]:
+            wals, size = server.directory("wals_directory"), backup["wal_segment_bytes"]
+            program = find_waldump(backup["postgresql_version"] // 10000, server.options.get("path_prefix"))
+            paths = [path for name in wal["names"] for path in [os.path.join(wals, name[:16], name)] if os.path.exists(path)]
+            findings.append(_plan.content_finding(*damaged(paths, size, backup["system_identifier"], program, backup["begin_lsn"]), len(paths)))
+        return findings
+
+    def _sizes(self, configuration, backup, places, size):
+        """The bytes of the data directory and of each tablespace: those are directories of the backup, beside its data."""
+        server, oids = configuration.server(self.options["server"]), {one["name"]: str(one["oid"]) for one in backup["tablespaces"]}
+        paths = [os.path.join(server.directory("basebackups_directory"), backup["backup_id"], oids[name]) for name in places]
+        found = [size_bytes(path) if os.path.isdir(path) else None for path in paths]
+        return [max(0, size - sum(one or 0 for one in found)), *found]
+
+    def _destination_findings(self, configuration, backup, size):
+        options = self.options
         places, unknown = _plan.tablespace_places(backup, options["tablespaces"])
         findings = []
         if unknown:
@@ -110,15 +136,17 @@ class Restore:
             self.look = self.destination.look(backup["postgresql_version"] // 10000, [options["destination_directory"], *places.values()])
         except BarmanError as error:
             return findings + [_plan.finding(
-                "destination_reachable", False, str(error), "Barman would not reach it either.",
-                f"See that this works on the Barman host as its user: {options['ssh']} true")]
+                "destination_reachable", False, str(error), error.details.get("meaning", "Barman would not reach it either."),
+                error.details.get("fix", f"See that this works on the Barman host as its user: {options['ssh']} true"))]
+        if options["ssh"]:
+            findings.append(_plan.clock_finding(self.target, self.look["host"]))
         self.places = places
         self.request = _plan.request(options["server"], backup, self.timeline, self.target, places, options)
         self.state = _plan.condition(self.look["places"][0], self.request)
         running = running_restores(self.look["places"][0]["real"])
         findings += _plan.destination_findings(self.look, self.state, backup, dict(options, tablespace_names=list(places)), options["ssh"], running)
         if self.state not in ("complete", "incomplete") and not options["delta"]:
-            findings.append(_plan.space_finding(self.look["places"], size))
+            findings += _plan.space_findings(self.look["places"], self._sizes(configuration, backup, places, size)) if size is not None else []
         return findings
 
     def act(self):

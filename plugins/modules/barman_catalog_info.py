@@ -115,6 +115,10 @@ servers:
       type: str
       returned: success
       sample: main
+    active:
+      description: Whether Barman takes WAL and backups of it (C(active) in its configuration, and not C(disabled)).
+      type: bool
+      returned: success
     backups:
       description: Its backups, oldest first.
       type: list
@@ -198,7 +202,7 @@ servers:
           type: int
           returned: success
         tablespaces:
-          description: Its tablespaces besides the two built-in ones, each with name and location.
+          description: Its tablespaces besides the two built-in ones, each with name, oid and location.
           type: list
           elements: dict
           returned: success

@@ -136,6 +136,13 @@ running:
   description: The process id of the living postmaster, null if none lives. A C(postmaster.pid) left by a crash is not one.
   returned: success
   type: int
+strangers:
+  description:
+    - The process ids of other PostgreSQL servers that work in the data directory, though its C(postmaster.pid) does not name them. They were started
+      in a container, or somebody removed the file.
+  returned: success
+  type: list
+  elements: int
 signal:
   description: V(recovery) or V(standby) if the signal file of that name is there, else null.
   returned: success
@@ -292,6 +299,7 @@ def run(params):
         obstacles=[reason for reason in (obstacle(one["kind"], one["path"]) for one in belongings(real, {})) if reason],
         version=major,
         running=_postgres.postmaster(real),
+        strangers=_postgres.strangers(real),
         signal=next((kind for kind in ("standby", "recovery") if f"{kind}.signal" in names), None),
         size_bytes=_filesystem.size_bytes(*paths) if params["size"] else None,
         free_bytes=_filesystem.free_bytes(real),

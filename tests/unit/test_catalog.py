@@ -63,7 +63,7 @@ def test_every_field_that_show_backup_shows(world):
         for key in ("begin_time", "end_time"):
             assert datetime.fromisoformat(backup[key]) == datetime.fromisoformat(base[key])
         assert backup["postgresql_version"] == theirs["postgresql_version"]
-        assert backup["tablespaces"] == [{"name": entry["name"], "location": entry["location"]} for entry in theirs["tablespaces"]]
+        assert backup["tablespaces"] == [{"name": entry["name"], "oid": entry["oid"], "location": entry["location"]} for entry in theirs["tablespaces"]]
         assert backup["retention_status"] == theirs["catalog_information"]["retention_policy"]
         assert backup["system_identifier"] == theirs.get("system_id", backup["system_identifier"])
 

@@ -15,11 +15,13 @@ from ansible_collections.pgrescue.barman.plugins.module_utils import _findings
 CLUSTER = dict(
     real_data_directory="/var/lib/postgresql/17/main", data_directory="/var/lib/postgresql/17/main", exists=True, empty=False, mount_point=False,
     obstacles=[], filesystem=dict(type="ext4", reflink=False),
-    system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[],
+    system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[], strangers=[],
 )
-LIVE = dict(in_recovery=False, clients=2, standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024, seconds=12,
-            lsn="0/5000200", next_xid="800")
-BACKUP = dict(backup_id="20261123T034949", system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00", tablespaces=[], keep="none")
+LIVE = dict(in_recovery=False, clients=2, who="2 of app in shop from 10.0.0.9", standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024,
+            seconds=12, lsn="0/5000200", next_xid="800")
+BACKUP = dict(
+    backup_id="20261123T034949", system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00", tablespaces=[], keep="none",
+)
 PLAN = dict(
     server="main", backup_id=BACKUP["backup_id"], why="", target=dict(type="time", value="", utc="2026-11-23T04:00:00+00:00"), target_timeline=1,
     wal=dict(required=3, missing=[]), restore_bytes=1 << 30, estimate_seconds=None, feasible=True,
@@ -28,11 +30,16 @@ PLAN = dict(
 WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/4000100", backup_ids=[BACKUP["backup_id"]])
 FACTS = dict(
     server="main", confirm="", asked="target_time=", drop={}, archived=False, barman_address="barman", postgres_user="postgres", tablespaces={},
-    data="keep", cluster=CLUSTER, live=LIVE,
-    catalogue=dict(backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
+    data="keep", cluster=CLUSTER, live=LIVE, under_way="", arms=False,
+    catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
     to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={},
     now="2026-11-23T04:20:00+00:00", restore=PLAN, latest={},
 )
+
+
+def red(check, found):
+    """A red finding of barman_restore."""
+    return _findings.finding(check, False, found, "meaning", "fix")
 
 
 def judge(**changes):
@@ -61,10 +68,16 @@ def test_nothing_is_wrong():
 
 
 def test_all_red_findings_are_told_at_once():
-    found = judge(cluster=dict(system_identifier="9", version_directory_major=15, free_bytes=0), processes=["patroni"], to_barman=dict(rc=1, stderr="no"))["plan"]
+    found = judge(
+        cluster=dict(system_identifier="9", version_directory_major=15, free_bytes=0, strangers=[42]), processes=["patroni"],
+        to_barman=dict(rc=1, stderr="no", cmd=["ssh", "barman"]), under_way="server main is being recovered by maria@a since 3",
+        catalogue=dict(FACTS["catalogue"], active=False), live=dict(in_recovery=True),
+    )["plan"]
     assert not found["feasible"]
     red = [entry for entry in found["findings"] if not entry["ok"]]
-    assert [entry["check"] for entry in red] == ["system_identifier", "cluster_major", "space", "ssh_to_barman", "manager"]
+    assert [entry["check"] for entry in red] == [
+        "server_active", "other_recovery", "running_elsewhere", "system_identifier", "cluster_major", "space", "running_server", "ssh_to_barman", "manager",
+    ]
     assert all(entry["found"] and entry["meaning"] and entry["fix"] for entry in red)
 
 
@@ -85,12 +98,19 @@ def test_all_red_findings_are_told_at_once():
     ("cluster_major", dict(cluster=dict(version_directory_major=None)), False, "no installed version"),
     ("space", dict(plan=dict(restore_bytes=10 << 30)), False, "11.0 GiB needed"),
     ("space", dict(plan=dict(restore_bytes=None)), True, "not known"),
+    ("space", dict(plan=dict(findings=[_findings.finding("space", False, "1 of 2 in /", "x", "y")])), False, "1 of 2 in /"),
+    ("server_active", dict(catalogue=dict(FACTS["catalogue"], active=False)), False, "active = false"),
+    ("other_recovery", dict(under_way="server main is being recovered by maria@a since 3"), False, "by maria@a since 3"),
+    ("running_elsewhere", dict(cluster=dict(strangers=[42, 43])), False, "process 42, 43, and its postmaster.pid does not say so"),
     ("running_server", dict(live=dict(in_recovery=True)), False, "a standby"),
+    ("running_server", {}, True, "2 clients connected (2 of app in shop from 10.0.0.9)"),
     ("running_server", dict(cluster=dict(running=None)), True, "not running"),
     ("standbys", dict(live=dict(standbys="10.0.0.4 as bd-replica")), True, "10.0.0.4 as bd-replica"),
     ("lost_with_old_data", dict(live=dict(slots="barman")), True, "slots: barman; subscriptions: 0"),
     ("not_archived_yet", {}, True, "1024 bytes, 0 finished segments, 12 seconds"),
     ("not_archived_yet", dict(live=dict(bytes=None, seconds=None)), True, "an unknown number of bytes, 0 finished segments, unknown seconds"),
+    ("archiving", dict(arms=True), True, "made anew"),
+    ("archiving", dict(cluster=dict(archive_command="barman-wal-archive main")), True, "by barman-wal-archive main"),
     ("manager", dict(processes=["/usr/bin/python3 /usr/bin/patroni /etc/patroni/config.yml"]), False, "patroni"),
     ("manager", dict(processes=["repmgrd -d", "/usr/lib/postgresql/17/bin/pg_autoctl run"]), False, "repmgrd, pg_autoctl"),
     ("manager", dict(processes=["vi /etc/patroni", "less -S /var/log/patroni"]), True, "none"),
@@ -101,6 +121,37 @@ def test_finding(check, changes, ok, words):
     assert words in found["found"]
 
 
+# What OpenSSH 9 and 10 printed in the lab.
+CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+The fingerprint for the ED25519 key sent by the remote host is
+SHA256:8mG6vGq6pDfMfp2XbT6zZ1sYq3m1hVYH0x8b5mV1ZkA.
+Host key verification failed."""
+
+
+@pytest.mark.parametrize("code, stderr, words", [
+    (255, CHANGED, ["another one than the one that is known (it shows SHA256:8mG6", "made anew", "playbooks/site.yml"]),
+    (255, "No ED25519 host key is known for barman and you have requested strict checking.", ["is not known", "playbooks/site.yml"]),
+    (255, "ssh: Could not resolve hostname barman: Name or service not known", ["the name barman cannot be resolved", "pg_primary_barman_address"]),
+    (255, "barman@barman: Permission denied (publickey).", ["does not accept the SSH key", "playbooks/site.yml"]),
+    (255, "ssh: connect to host barman port 22: Connection refused", ["nobody answers on the SSH port", "Start sshd"]),
+    (255, "ssh: connect to host barman port 22: Connection timed out", ["cannot be reached by SSH", "firewall"]),
+    (255, "something new", ["does not take WAL: something new", "See that this works as postgres: ssh barman"]),
+    (1, "ERROR: Unknown server 'main'", ["does not take WAL: ERROR: Unknown server", "See that this works"]),
+])
+def test_the_way_to_barman(code, stderr, words):
+    found = one("ssh_to_barman", to_barman=dict(rc=code, stderr=stderr, cmd=["ssh", "barman"]))
+    assert not found["ok"]
+    for word in words:
+        assert word in " ".join((found["found"], found["meaning"], found["fix"]))
+
+
+def test_another_cluster_archives_nothing():
+    assert judge()["archives"]
+    assert not judge(cluster=dict(system_identifier="9"), confirm="main")["archives"]
+    assert not judge(live=dict(in_recovery=True))["archives"]
+
+
 def test_a_server_that_does_not_answer():
     found = _findings.recovery_plan(dict(FACTS, live={}))["plan"]
     assert "process 4711, but it does not answer" in next(entry for entry in found["findings"] if entry["check"] == "running_server")["found"]
@@ -108,25 +159,31 @@ def test_a_server_that_does_not_answer():
 
 
 def test_what_is_set_aside_is_no_obstacle():
-    findings = [_findings.finding("destination", False, "/pg is not empty on db: something else", "x", "y"), _findings.finding("space", False, "1 of 2", "x", "y")]
+    findings = [red("destination", "/pg is not empty on db: something else"), red("space", "1 of 2")]
     found = judge(plan=dict(findings=findings))["plan"]
     assert [entry["found"] for entry in found["findings"] if not entry["ok"]] == ["1 of 2"]
 
 
-LATE = dict(backup_id=None, target=dict(type="time", value="", utc="2026-11-23T04:20:00+00:00"), findings=[_findings.finding("target", False, "late", "x", "y")])
+LATE = dict(
+    backup_id=None, target=dict(type="time", value="", utc="2026-11-23T04:20:00+00:00"), findings=[red("target", "late"), red("clocks", "apart")],
+)
 
 
 def test_a_moment_that_only_the_running_server_holds():
     found = judge(plan=LATE)
     assert found["latest"] == dict(backup_id=BACKUP["backup_id"], timeline=1)
-    found = judge(plan=LATE, latest=PLAN)["plan"]
-    assert found["feasible"] and found["backup_id"] == BACKUP["backup_id"] and found["target"] == dict(LATE["target"], asked=FACTS["asked"])
+    clocks = _findings.finding("clocks", True, "apart, but the target is no time")
+    found = judge(plan=LATE, latest=dict(PLAN, findings=[clocks]))["plan"]
+    assert [entry for entry in found["findings"] if entry["check"] == "clocks"] == [LATE["findings"][1]]
+    assert found["backup_id"] == BACKUP["backup_id"] and found["target"] == dict(LATE["target"], asked=FACTS["asked"])
     assert "in the WAL that the running server holds" in next(entry for entry in found["findings"] if entry["check"] == "target")["found"]
 
 
 @pytest.mark.parametrize("changes", [
-    dict(archived=True), dict(cluster=dict(running=None)), dict(live=dict(in_recovery=True)), dict(backup=dict(end_time="2026-11-23T05:00:00+00:00")),
-    dict(catalogue=dict(FACTS["catalogue"], windows=[])), dict(catalogue=dict(FACTS["catalogue"], windows=[dict(WINDOW, end_time="2026-11-23T04:30:00+00:00")])),
+    dict(archived=True), dict(cluster=dict(running=None)), dict(cluster=dict(system_identifier="9")), dict(live=dict(in_recovery=True)),
+    dict(backup=dict(end_time="2026-11-23T05:00:00+00:00")),
+    dict(catalogue=dict(FACTS["catalogue"], windows=[])),
+    dict(catalogue=dict(FACTS["catalogue"], windows=[dict(WINDOW, end_time="2026-11-23T04:30:00+00:00")])),
 ])
 def test_a_moment_that_nobody_holds(changes):
     assert judge(plan=LATE, **changes)["latest"] is None

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
-from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, parse_look, running_restores
+from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, clock_distance, parse_look, running_restores
 from ansible_collections.pgrescue.barman.plugins.module_utils._restore import checked
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
 
@@ -178,15 +178,45 @@ def test_delta_takes_the_same_cluster_only():
     assert "running" in red(dict(full(pid="1"), **{"has_postmaster.pid": "yes"}), delta=True)
 
 
-def test_space():
-    assert _plan.space_finding([place(free=1100), place(free=1100)], 1000)["ok"]
-    assert not _plan.space_finding([place(free=1099), place(free=1099)], 1000)["ok"]
-    assert _plan.space_finding([place(free=600), place(free=600, filesystem="/srv")], 1000)["ok"]
+def room(free, filesystem="/", real="/pg/new"):
+    return place(free=free, filesystem=filesystem, real=real)
+
+
+@pytest.mark.parametrize("places, sizes, red", [
+    ([room(1100), room(1100)], [1000, 0], []),
+    ([room(1099), room(1099)], [900, 100], ["space"]),
+    ([room(1100), room(100, "/srv")], [1000, 90], []),
+    ([room(5000), room(100, "/srv")], [1000, 200], ["space /srv"]),
+    ([room(100), room(5000, "/srv")], [1000, 200], ["space"]),
+    ([room(100), room(100, "/srv"), room(100, "/mnt")], [1000, 200, 200], ["space", "space /srv", "space /mnt"]),
+    ([room(600), room(600, "/srv")], [1000, None], []),
+    ([room(100), room(600, "/srv")], [1000, None], ["space"]),
+])
+def test_space_on_each_file_system(places, sizes, red):
+    found = _plan.space_findings(places, sizes)
+    assert [one["check"] for one in found if not one["ok"]] == red
+    assert found[0]["check"] == "space"
+
+
+@pytest.mark.parametrize("theirs, apart", [
+    ("1000.5", 0.0), ("999.9", -0.1), ("1003.0", 2.0), ("1001.1", 0.1), ("990.0", -10.0), ("1000.N", 0.0), (None, 0.0), ("", 0.0),
+])
+def test_clocks(theirs, apart):
+    assert clock_distance(theirs, 1000.0, 1001.0) == apart
+    found = _plan.clock_finding(target(time="2026-11-23 03:30:00Z"), dict(name="db", apart=apart))
+    assert found["ok"] == (abs(apart) <= 1)
+    assert _plan.clock_finding(target(latest=True), dict(name="db", apart=apart))["ok"]
+
+
+def test_clocks_say_which_is_ahead():
+    wanted = target(time="2026-11-23 03:30:00Z")
+    assert "of db is 2.0 seconds ahead of Barman's" in _plan.clock_finding(wanted, dict(name="db", apart=2.0))["found"]
+    assert "of db is 10.0 seconds behind Barman's" in _plan.clock_finding(wanted, dict(name="db", apart=-10.0))["found"]
 
 
 def test_catalogue_findings():
     server = dict(name="main", problem=None)
-    wal = dict(required=3, missing=[dict(first="A", last="B")])
+    wal = dict(required=3, missing=[dict(first="A", last="B", reason="never archived")])
     assert [one["check"] for one in _plan.catalogue_findings(server, True, None, "it is before the end", None, (3, 13, 3)) if not one["ok"]] == ["target"]
     assert [one["check"] for one in _plan.catalogue_findings(server, False, BACKUP, "why", wal, (3, 13, 3)) if not one["ok"]] == ["server_active", "wal"]
     assert [one["check"] for one in _plan.catalogue_findings(server, False, BACKUP, "why", dict(wal, missing=[]), (3, 17, 0)) if not one["ok"]] == []
@@ -223,7 +253,7 @@ def test_look_at_this_host(here):
     assert (first["real"], first["version"], first["identifier"], first["entries"]) == (str(full_one), "17", "7711", ["PG_VERSION", "global"])
     assert "exists" not in second and second["parent"] == "yes" and second["free"] > 0
     assert "parent" not in third
-    assert look["host"]["user"]
+    assert look["host"]["user"] and look["host"]["apart"] == 0
 
 
 def test_marker_and_emptying(here):

@@ -1,0 +1,133 @@
+# Copyright (c) 2026 pgrescue contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the WAL of a restore is what its names say: the first page of every segment, and every record as far as that is cheap.
+
+PostgreSQL ends replay at the first record that it cannot read, and that is known only when the old server is stopped. Its own
+reader (pg_waldump) says it beforehand.
+"""
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import subprocess
+import tempfile
+from itertools import groupby, takewhile
+
+from ._wal import WalError, _content, _opener, _place, format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
+from ._walstream import HEADER, LINKED_AT_ONCE, UNPACKED_AT_ONCE
+
+READ_BYTES = 4 << 30                          # how much WAL is read record by record; the pages are looked at in all of it
+BROKEN = re.compile(r"error: (?:error in WAL record at [0-9A-F]+/[0-9A-F]+: (.*)|(could not find a valid record after .*))")
+LSN = re.compile(r"\b[0-9A-F]+/[0-9A-F]+\b")
+NAMED = re.compile(r"\b[0-9A-F]{24}\b")
+# Nothing more was written: so a segment may end that no other follows.
+END = re.compile(r"got 0$|magic number 0000")
+
+
+def damaged(paths, size, identifier, program, start_lsn=None):
+    """What is wrong with segments, given as paths in the order of replay: a list of pairs name, reason, and how many were read whole.
+
+    identifier: the system identifier that they must have, as text. program: a pg_waldump, or None. start_lsn: where replay begins.
+    """
+    wrong = [(os.path.basename(path), reason) for path in paths for reason in [first_page(path, size, identifier)] if reason]
+    if wrong or program is None:
+        return wrong, 0
+    wanted = list(takewhile(_readable, paths[:READ_BYTES // size]))
+    start = parse_lsn(start_lsn) if start_lsn else 0
+    for _timeline, piece in groupby(wanted, key=lambda path: segment_timeline(os.path.basename(path))):
+        found = _read(list(piece), size, program, start, os.path.basename(paths[-1]))
+        if found:
+            return [found], len(wanted)
+    return [], len(wanted)
+
+
+def first_page(path, size, identifier):
+    """What is wrong with the first page of a segment and with its length, or None. What cannot be unpacked here is not judged."""
+    name = os.path.basename(path)
+    try:
+        length = _length(path)
+        header = _content(path, HEADER.size) if length is not None else b""
+    except WalError as error:
+        return f"it cannot be unpacked: {error}"
+    if len(header) < HEADER.size:
+        return None if length is None else f"it ends after {len(header)} bytes"
+    magic, _info, timeline, address, _rest, system, segment_bytes = HEADER.unpack(header)
+    if magic >> 8 != 0xD1:
+        return "its first page is not one of WAL" if length == size else None      # another length: packed or encrypted
+    if identifier and str(system) != str(identifier):
+        return f"it is of another cluster (system identifier {system})"
+    if address != segment_number(name, size) * size or segment_bytes != size or not 0 < timeline <= segment_timeline(name):
+        return f"its content is that of {segment_name(timeline, address // size, size)}"
+    return None if length == size else f"it does not hold {size} bytes: it was cut off or damaged"
+
+
+def _readable(path):
+    """Whether it is WAL once it is unpacked: what is packed or encrypted in another way is left to PostgreSQL."""
+    try:
+        return _content(path, 2)[1:] == b"\xd1"
+    except WalError:
+        return False
+
+
+def _length(path):
+    """The bytes of the content, without unpacking it: gzip keeps them at its end, of others it is not known (None)."""
+    try:
+        opener = _opener(path)
+    except WalError:
+        return None
+    if opener is gzip.open:
+        with open(path, "rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return int.from_bytes(file.read(4), "little")
+    return os.stat(path).st_size if opener is open else None
+
+
+def _read(paths, size, program, start, last):
+    """Read the records of one timeline's neighbouring segments; the pair of the first that is broken, or None."""
+    begin = 0
+    while begin < len(paths):
+        with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
+            batch = paths[begin:begin + LINKED_AT_ONCE]
+            if any(_length(path) != os.stat(path).st_size for path in batch):
+                batch = batch[:UNPACKED_AT_ONCE]
+            for path in batch:
+                try:
+                    _place(path, os.path.join(directory, os.path.basename(path)), None)
+                except WalError as error:
+                    return os.path.basename(path), f"it cannot be unpacked: {error}"
+            found = _broken(_errors(program, directory, batch, size, start), size, batch)
+        if found and not (found[0] == last and END.search(found[1])):
+            return found
+        # The last record of a batch may go on in the next one: it is read again with that.
+        begin += len(batch) if begin + len(batch) >= len(paths) else max(1, len(batch) - 1)
+    return None
+
+
+def _errors(program, directory, batch, size, start):
+    """What pg_waldump complains of."""
+    names = [os.path.basename(path) for path in batch]
+    numbers = [segment_number(name, size) for name in names]
+    command = [
+        program, "--stats", f"--path={directory}", f"--timeline={segment_timeline(names[0])}", f"--start={format_lsn(max(start, numbers[0] * size))}",
+        f"--end={format_lsn((numbers[-1] + 1) * size)}",
+    ]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+        env=dict(os.environ, LC_ALL="C", TZ="UTC"), check=False,
+    )
+    return done.stderr if done.returncode else ""
+
+
+def _broken(text, size, batch):
+    """The segment and the reason in a complaint of pg_waldump. Its last LSN is the place, unless a segment is named."""
+    found = BROKEN.search(text)
+    if not found:
+        return None
+    complaint = (found.group(1) or found.group(2)).strip()
+    name = NAMED.search(complaint)
+    if name:
+        return name.group(), complaint
+    lsn = LSN.findall(found.group())[-1]
+    return segment_name(segment_timeline(os.path.basename(batch[0])), parse_lsn(lsn) // size, size), complaint
