@@ -6,9 +6,12 @@
 It is the file HOME/.pgrescue/SERVER.recovery.json on the Barman host, HOME being barman_home. It exists from the first
 step of a recovery to its commit or undo, and outlives the run that wrote it, so a run that was cut off can be taken up
 by the same command. The file appears and changes whole: there is no moment at which half of it can be read.
+
+A clone, a recovery elsewhere, leaves the server alone. Its marker, SERVER.clone-HASH.json, holds only the place of the clone.
 """
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -24,9 +27,10 @@ class FenceError(BarmanError):
     """Another recovery holds the server, or the marker cannot be read or written."""
 
 
-def marker_path(home, server):
-    """Where the marker of a server lies."""
-    return os.path.join(home, ".pgrescue", f"{server}.recovery.json")
+def marker_path(home, server, clone=None):
+    """Where the marker of a server, or of a clone of it, lies."""
+    kind = f"clone-{hashlib.sha256(clone.encode()).hexdigest()[:12]}" if clone else "recovery"
+    return os.path.join(home, ".pgrescue", f"{server}.{kind}.json")
 
 
 def new_marker(server, holder, run_id, details, now=None):
@@ -39,9 +43,9 @@ def new_marker(server, holder, run_id, details, now=None):
     return marker
 
 
-def read_marker(home, server):
-    """The marker of a server as a dict, or None when no recovery holds it."""
-    path = marker_path(home, server)
+def read_marker(home, server, clone=None):
+    """The marker of a server or of a clone as a dict, or None when no recovery holds it."""
+    path = marker_path(home, server, clone)
     try:
         with open(path, encoding="utf-8") as file:
             marker = json.load(file)
@@ -59,12 +63,12 @@ def read_marker(home, server):
 
 def create_marker(home, marker):
     """Write a marker that must not exist yet; FenceError when another run was faster."""
-    path = marker_path(home, marker["server"])
+    path = marker_path(home, marker["server"], marker.get("clone"))
     draft = _draft(path, marker)
     try:
         os.link(draft, path)
     except FileExistsError:
-        raise FenceError(held(read_marker(home, marker["server"]) or marker)) from None
+        raise FenceError(held(read_marker(home, marker["server"], marker.get("clone")) or marker)) from None
     finally:
         os.unlink(draft)
     _settle(path)
@@ -72,14 +76,14 @@ def create_marker(home, marker):
 
 def write_marker(home, marker):
     """Replace the marker of a server as a whole."""
-    path = marker_path(home, marker["server"])
+    path = marker_path(home, marker["server"], marker.get("clone"))
     os.rename(_draft(path, marker), path)
     _settle(path)
 
 
-def remove_marker(home, server):
-    """Remove the marker of a server; it may be gone already."""
-    path = marker_path(home, server)
+def remove_marker(home, server, clone=None):
+    """Remove the marker of a server or of a clone; it may be gone already."""
+    path = marker_path(home, server, clone)
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -96,7 +100,7 @@ def held(marker):
     """The sentence for whoever finds the server taken."""
     phase = f", now in phase {marker['phase']}" if marker["phase"] else ""
     return (
-        f"server {marker['server']} is being recovered by {marker['holder']} since {marker['since']}"
+        f"server {marker['server']} is being recovered{' to ' + marker['clone'] if marker.get('clone') else ''} by {marker['holder']} since {marker['since']}"
         f"{phase} (target: {_readable(marker['target'])}). Wait for its end; if that run is dead, {marker['holder']} "
         f"repeats the same recover.yml command, which takes it up again."
     )

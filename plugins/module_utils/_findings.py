@@ -5,10 +5,11 @@
 
 Facts are the answers of the hosts as the role has registered them: server, confirm, archived, tablespaces (as asked for),
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
-running server, empty without one), host_wal (WAL that is not archived, see _hostwal.py), now (ISO 8601), asked (the target as
-it was typed), drop (the transaction that it was found by, empty without one), to_barman (the result of trying the way to
-Barman), processes (lines of ps), under_way (who else recovers it, empty without one), arms (whether the commit sets
-archive_command), restore (the plan of barman_restore) and latest (the same for the archive's end, where it was asked for).
+running server, empty without one), host_wal (WAL that is not archived, see _hostwal.py), now (ISO 8601), clone (what only a
+clone's host is asked, empty in place), asked (the target as it was typed), drop (the transaction that it was found by, empty
+without one), to_barman (the result of trying the way to Barman), processes (lines of ps), under_way (who else recovers it,
+empty without one), arms (whether the commit sets archive_command), restore (the plan of barman_restore) and latest (the same
+for the archive's end, where it was asked for).
 """
 from __future__ import annotations
 
@@ -25,6 +26,8 @@ MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
 # What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
 BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination")
 XIDS = 1 << 32
+# What barman_restore says of a clone's host it says of the Barman host; the way to the clone is made for the copy only.
+ELSEWHERE = re.compile(r"destination.*|postgresql_major|rsync|running|restore_running|tablespace .*|major_of_destination|space.*")
 SET_ASIDE = re.compile(r"is not empty|postmaster\.pid|is a cluster of")
 
 
@@ -37,12 +40,13 @@ def recovery_plan(facts):
     latest = in_server(facts, window) if archives else None
     plan = dict(facts.get("latest") or facts["restore"]) if latest else dict(facts["restore"])
     backup = source_backup(facts, plan)
-    findings = restore_findings(plan["findings"])
+    findings = [one for one in plan["findings"] if not ELSEWHERE.fullmatch(one["check"])] if facts["clone"] else restore_findings(plan["findings"])
     if latest:
         # What depends on the target is said of the target that was typed.
         findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] not in ("target", "clocks")),
                     *(one for one in facts["restore"]["findings"] if one["check"] == "clocks")]
-    findings = before_drop(facts["drop"]) + findings + host_findings(facts, plan, backup, archives)
+    mine = clone_findings(facts, plan, backup) if facts["clone"] else host_findings(facts, plan, backup, archives)
+    findings = before_drop(facts["drop"]) + findings + mine
     target = dict(facts["restore"]["target"], asked=facts["asked"])
     mine = {} if facts["live"] else facts["host_wal"]
     plan.update(
@@ -163,6 +167,41 @@ def under_way(text):
     return finding("other_recovery", not text, text or "none is under way", "Two recoveries of one server destroy each other.", "Then run this again.")
 
 
+def clone_findings(facts, plan, backup):
+    """What the host of a clone says."""
+    cluster, clone = facts["cluster"], facts["clone"]
+    real, major, parent = cluster["real_data_directory"], (backup.get("postgresql_version") or 0) // 10000, clone["parent"]
+    taken = cluster["config_file"] if (cluster["config_file"] or "").startswith("/etc/") else clone["configuration"]
+    return [
+        under_way(facts["under_way"]),
+        finding(
+            "data_directory", cluster["empty"] or not cluster["exists"],
+            f"{real} is {'absent' if not cluster['exists'] else 'empty' if cluster['empty'] else 'not empty'}",
+            "A clone sets nothing aside.", "Give another destination_directory, or move what lies there away.",
+        ),
+        finding(
+            "cluster", not taken, f"{real} {'belongs to the cluster of ' + taken if taken else 'belongs to no cluster'}",
+            "A clone does not take the place of another cluster.", "Give another destination_directory.",
+        ),
+        finding(
+            "parent", not parent["exists"] or parent.get("pw_name") == facts["postgres_user"],
+            f"{os.path.dirname(real)} {'belongs to ' + str(parent.get('pw_name')) if parent['exists'] else 'is absent and will be made'}",
+            "The note that tells that the copy is ours lies beside the data.", f"Give a destination_directory one level deeper: {real}/data",
+        ),
+        finding(
+            "tablespaces_elsewhere", not clone["tablespaces"], f"not empty: {', '.join(clone['tablespaces'])}" if clone["tablespaces"] else "all free",
+            "A clone sets nothing aside.", 'Map each one to an empty directory: -e \'{"tablespaces": {"NAME": "/DIRECTORY"}}\'',
+        ),
+        finding(
+            "port", not clone["port_taken"], f"port {clone['port'] or 'the first that is free'}{' is taken' if clone['port_taken'] else ''}",
+            "Another server listens there.", "Give another destination_port, or leave it out.",
+        ),
+        space(cluster, plan["restore_bytes"]),
+        note("postgresql", f"PostgreSQL {major} is installed where it is missing"),
+        note("origin", "left alone; the clone does not archive", "What the origin has not archived yet is not in the clone."),
+    ]
+
+
 def data_directory(cluster):
     """What lies there, and whether it can be set aside."""
     if cluster["obstacles"]:
@@ -237,7 +276,7 @@ def space(cluster, restore_bytes):
     need, free = int((restore_bytes or 0) * SPARE), cluster["free_bytes"]
     needed = f"{human(need)} needed" if restore_bytes else "what is needed is not known"
     return finding(
-        "space", need <= free, f"{human(free)} free beside the old data, {needed}", "The disk would be full before the end, since the old data stays.",
+        "space", need <= free, f"{human(free)} free in {os.path.dirname(cluster['real_data_directory'])}, {needed}", "The disk would be full before the end, since the old data stays.",
         f"Make room on the file system of {cluster['real_data_directory']}.",
     )
 

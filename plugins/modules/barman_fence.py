@@ -61,11 +61,16 @@ options:
         O(holder) and C(target), it is adopted as it is, and the caller goes on with the RV(fence.run_id) returned.
       - Required with O(state=present). With O(state=absent) a marker of another run makes the module fail.
     type: str
+  clone:
+    description:
+      - The place, C(HOST:DIRECTORY), to which a clone of the server is recovered. The marker then holds this place only, backups of the server go on,
+        and another recovery of the server is not refused.
+    type: str
   details:
     description:
       - What else the marker tells and what the same command needs when it takes up a run that was cut off.
       - Usual keys are C(target), C(host), C(phase), C(backup_id), C(keep_found), C(stamp) and C(aside). Other keys are kept as well.
-      - The keys C(server), C(holder), C(run_id) and C(since) are the module's own and are refused.
+      - The keys C(server), C(holder), C(run_id), C(since) and C(clone) are the module's own and are refused.
     type: dict
     default: {}
 """
@@ -191,7 +196,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._fence import (
     write_marker,
 )
 
-OWN_KEYS = {"server", "holder", "run_id", "since"}
+OWN_KEYS = {"server", "holder", "run_id", "since", "clone"}
 
 
 def wanted_marker(params, before):
@@ -201,7 +206,8 @@ def wanted_marker(params, before):
     if refused:
         raise FenceError(f"details must not name {', '.join(refused)}: these are the module's own. Use its options.")
     if before is None:
-        return new_marker(params["server"], params["holder"], params["run_id"], details), False
+        own = dict(clone=params["clone"]) if params.get("clone") else {}
+        return new_marker(params["server"], params["holder"], params["run_id"], dict(details, **own)), False
     if before["run_id"] == params["run_id"]:
         return dict(before, **details), False
     if same_run(before, params["holder"], details.get("target")):
@@ -220,7 +226,7 @@ def run(module):
     params = module.params
     configuration = read_configuration(params["barman_config"])
     server = configuration.server(check_name(params["server"], "server")).name
-    before = read_marker(configuration.home, server)
+    before = read_marker(configuration.home, server, params["clone"])
 
     adopted = False
     if params["state"] == "present":
@@ -232,7 +238,7 @@ def run(module):
     changed = after != before
     if changed and not module.check_mode:
         if after is None:
-            remove_marker(configuration.home, server)
+            remove_marker(configuration.home, server, params["clone"])
         elif before is None:
             create_marker(configuration.home, after)
         else:
@@ -248,6 +254,7 @@ def main():
             state=dict(type="str", choices=["present", "absent"], default="present"),
             holder=dict(type="str"),
             run_id=dict(type="str"),
+            clone=dict(type="str"),
             details=dict(type="dict", default={}),
         ),
         required_if=[("state", "present", ("holder", "run_id"))],

@@ -107,3 +107,15 @@ def test_removal():
     for wrong in (dict(run_id="2", holder=None), dict(run_id=None, holder="joe")):
         with pytest.raises(fence.FenceError, match="only"):
             check_removal(wrong, marker())
+
+
+def test_a_clone_holds_only_its_place(tmp_path):
+    home = str(tmp_path)
+    fence.create_marker(home, marker(clone="db2:/srv/a"))
+    assert fence.read_marker(home, "main") is None
+    fence.create_marker(home, marker())
+    fence.create_marker(home, marker(clone="db2:/srv/b"))
+    with pytest.raises(fence.FenceError, match="recovered to db2:/srv/a by"):
+        fence.create_marker(home, marker(clone="db2:/srv/a"))
+    fence.remove_marker(home, "main")
+    assert fence.read_marker(home, "main", "db2:/srv/a")["clone"] == "db2:/srv/a"

@@ -29,7 +29,8 @@ PLAN = dict(
 )
 WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/4000100", backup_ids=[BACKUP["backup_id"]])
 FACTS = dict(
-    server="main", confirm="", asked="target_time=", drop={}, archived=False, barman_address="barman", postgres_user="postgres", tablespaces={},
+    server="main", confirm="", asked="target_time=", drop={}, clone={}, archived=False,
+    barman_address="barman", postgres_user="postgres", tablespaces={},
     data="keep", cluster=CLUSTER, live=LIVE, under_way="", arms=False,
     catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
     to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={},
