@@ -219,3 +219,30 @@ def test_another_target_that_only_the_running_server_holds(kind, value, there):
     assert judge(plan=dict(late, target_timeline=2))["latest"] is None
     told = next(entry for entry in found["plan"]["findings"] if entry["check"] == "target")
     assert told["ok"] == there and ("the running server holds" in told["found"]) == there
+
+
+CLONE = dict(configuration="", parent=dict(exists=True, pw_name="postgres"), tablespaces=[], port="", port_taken=False)
+VACANT = dict(real_data_directory="/var/lib/postgresql/17/main_clone", exists=False, empty=True, system_identifier=None, running=None, config_file=None,
+              version_directory_major=None)
+
+
+@pytest.mark.parametrize("check, cluster, clone, found", [
+    (None, {}, {}, None),
+    (None, {}, dict(parent=dict(exists=False)), None),
+    ("data_directory", dict(exists=True, empty=False), {}, "not empty"),
+    ("cluster", dict(config_file="/etc/postgresql/17/main/postgresql.conf"), {}, "belongs to the cluster of /etc/postgresql/17/main/"),
+    ("cluster", {}, dict(configuration="/etc/postgresql/17/main_clone"), "belongs to the cluster of /etc/postgresql/17/main_clone"),
+    ("parent", {}, dict(parent=dict(exists=True, pw_name="root")), "belongs to root"),
+    ("tablespaces_elsewhere", {}, dict(tablespaces=["/srv/history"]), "not empty: /srv/history"),
+    ("port", {}, dict(port="5432", port_taken=True), "port 5432 is taken"),
+    ("space", dict(free_bytes=1), {}, "needed"),
+])
+def test_clone(check, cluster, clone, found):
+    """What the backup's host would be asked is not asked, and what barman_restore said of the Barman host does not count."""
+    said = [*PLAN["findings"], _findings.finding("destination", False, "is not empty"), _findings.finding("postgresql_major", False, "not installed"),
+            _findings.finding("tablespace history", False, "is not empty")]
+    judged = judge(clone=dict(CLONE, **clone), cluster=dict(VACANT, **cluster), plan=dict(findings=said), processes=["patroni"])
+    red = [entry for entry in judged["plan"]["findings"] if not entry["ok"]]
+    assert [entry["check"] for entry in red] == ([check] if check else [])
+    assert not found or found in red[0]["found"]
+    assert judged["latest"] is None
