@@ -70,7 +70,8 @@ def drop_target(asked, archive, live=None, branches=()):
     one = found[0]
     did = dict(drop="dropped", truncate="truncated")[one["kind"]]
     summary = f"transaction {one['xid']}, which {did} {_names(one)} at {one['commit_time']}"
-    return dict(transaction=dict(one, summary=summary), target=one["target_inspect"] if one["target_inspect"] and not one["commits_between"] else one["target"], doubt="")
+    readable = one["target_inspect"] and not one["commits_between"]
+    return dict(transaction=dict(one, summary=summary), target=one["target_inspect"] if readable else one["target"], doubt="")
 
 
 def _unique(searches):

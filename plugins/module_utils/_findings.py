@@ -276,7 +276,8 @@ def space(cluster, restore_bytes):
     need, free = int((restore_bytes or 0) * SPARE), cluster["free_bytes"]
     needed = f"{human(need)} needed" if restore_bytes else "what is needed is not known"
     return finding(
-        "space", need <= free, f"{human(free)} free in {os.path.dirname(cluster['real_data_directory'])}, {needed}", "The disk would be full before the end, since the old data stays.",
+        "space", need <= free, f"{human(free)} free in {os.path.dirname(cluster['real_data_directory'])}, {needed}",
+        "The disk would be full before the end, since the old data stays.",
         f"Make room on the file system of {cluster['real_data_directory']}.",
     )
 
