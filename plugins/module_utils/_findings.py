@@ -50,7 +50,8 @@ def recovery_plan(facts):
     target = dict(facts["restore"]["target"], asked=facts["asked"])
     mine = {} if facts["live"] else facts["host_wal"]
     plan.update(
-        target=target, drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings), loss=loss(facts if archives else dict(facts, live={}), window),
+        target=target, drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings),
+        loss=None if facts["clone"] else loss(facts if archives else dict(facts, live={}), window),
         host_wal=mine if mine and mine["wal"] and mine["wal"]["timeline"] == plan["target_timeline"] else {},
     )
     return dict(plan=plan, latest=latest, archives=archives)
