@@ -45,8 +45,8 @@ def recovery_plan(facts):
         # What depends on the target is said of the target that was typed.
         findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] not in ("target", "clocks")),
                     *(one for one in facts["restore"]["findings"] if one["check"] == "clocks")]
-    mine = clone_findings(facts, plan, backup) if facts["clone"] else host_findings(facts, plan, backup, archives)
-    findings = before_drop(facts["drop"]) + findings + mine
+    told = clone_findings(facts, plan, backup) if facts["clone"] else host_findings(facts, plan, backup, archives)
+    findings = before_drop(facts["drop"]) + findings + told
     target = dict(facts["restore"]["target"], asked=facts["asked"])
     mine = {} if facts["live"] else facts["host_wal"]
     plan.update(
