@@ -5,6 +5,7 @@
 
     python tests/soak/cuts.py                     every boundary, then the reboots, then the cuts of the network
     START=40 python tests/soak/cuts.py            the same from line 40 of the printed plan on
+    PLACES=74,52 python tests/soak/cuts.py        one recovery, cut at task 74, and the run that takes it up at its task 52
     SAMPLE=6 SEED=7 python tests/soak/cuts.py     six cuts in a row into one recovery that is begun again each time, then undone or finished
 
 A cut is SIGKILL to the whole process group of ansible-playbook when a certain task begins (callback_plugins/cut.py). Between
@@ -161,7 +162,7 @@ class Cuts:
         except Stopped as error:
             wrong.append(str(error))
         for _attempt in range(12):
-            checks = json.loads(lab.ssh(lab.barman, f"barman cron; sleep 1; barman -f json check {SERVER} || true", "barman"))[SERVER]
+            checks = json.loads(lab.ssh(lab.barman, f"barman cron >/dev/null 2>&1; sleep 1; barman -f json check {SERVER} || true", "barman"))[SERVER]
             failed = [name for name, one in checks.items() if one["status"] != "OK"]
             if not failed:
                 break
@@ -195,6 +196,7 @@ class Cuts:
                 heal()
             state, found = self.in_the_middle()
             states.append(f"{place}: {state}")
+            print(f"cuts: {label}, cut at {place}: {state} {found or ''}", flush=True)
             wrong += [f"after the cut at {place}: {one}" for one in found]
         over = bool(states) and states[-1].startswith("not cut")
         ended = do is not None and code == 0
@@ -269,7 +271,10 @@ class Cuts:
         seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
         sample, start, stop = (int(os.environ.get(name) or 0) for name in ("SAMPLE", "START", "STOP"))
         print(f"cuts: SEED={seed}{f' SAMPLE={sample}' if sample else ''}{f' START={start}' if start else ''}, afterwards: {' or '.join(self.ways)}", flush=True)
-        if sample:
+        places = [int(place) for place in os.environ.get("PLACES", "").split(",") if place]
+        if places:
+            self.cut(f"PLACES={os.environ['PLACES']}", places, self.ways[seed % len(self.ways)])
+        elif sample:
             self.sample(sample, random.Random(seed))
         else:
             numbers, names = self.boundaries()
@@ -290,8 +295,9 @@ class Cuts:
 
     def sample(self, count, chosen):
         """Cuts in a row, each into the run that takes up the one before; the last one is taken up or taken back."""
-        # The tasks of the first third only read; the interesting ones follow.
-        self.cut(f"{count} cuts in a row", sorted(chosen.sample(range(25, 130), count)), chosen.choice(self.ways))
+        # The first tasks only read; and a run that takes up another one has fewer tasks left.
+        places = [chosen.randrange(30, 115), *(chosen.randrange(30, 90) for _one in range(count - 1))]
+        self.cut(f"{count} cuts in a row", places, chosen.choice(self.ways))
 
 
 if __name__ == "__main__":
