@@ -142,8 +142,8 @@ class Cuts:
         aside = {name for name in new if ".aside-" in name}
         if undone:
             aside = {name for name in new if ".failed-" in name or ".undone-" in name}
-        elif len(aside) != 1:
-            wrong.append(f"set aside: {sorted(aside)}")
+        elif not aside:
+            wrong.append("nothing was set aside")
         if new - aside:
             wrong.append(f"left beside the data: {sorted(new - aside)}")
         for name in ("start", "unit", "postmasters", "inside", "stale", "temporary", "processes", "markers", "keep", "temporary_barman"):
