@@ -29,7 +29,7 @@ export ANSIBLE_NOCOLOR := 1
 endif
 
 help: ## Show this
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 lab: setup ## Boot two hosts, barman-copia and bd-principal (LAB, SUITE, LAB_HOSTS)
 	ansible-playbook -i localhost, molecule/default/create.yml
@@ -59,6 +59,10 @@ molecule: clean ## The scenarios, on a lab of their own (SCENARIOS="default site
 
 bench: setup $(build)/barman/.done ## Benchmarks: the catalogue beside bare Barman (BACKUPS, WALS, ROUNDS)
 	PYTHONPATH=$(build) .venv/bin/python tests/benchmarks/catalogue.py $(build)/barman/bin/barman
+
+bench-service: lab ## Benchmark: recover.yml beside the same steps by hand (GIGABYTES, ROUNDS)
+	ansible-playbook playbooks/site.yml >/dev/null
+	.venv/bin/python tests/benchmarks/service.py
 
 # Bare Barman to measure against, as Debian 13 has it; its psycopg2 without a compiler.
 $(build)/barman/.done:
@@ -100,4 +104,4 @@ $(collection):
 	mkdir -p $(@D)
 	ln -sfn ../../.. $@
 
-.PHONY: help lab demo clean collection bench test lint sanity unit molecule setup system
+.PHONY: help lab demo clean collection bench bench-service test lint sanity unit molecule setup system
