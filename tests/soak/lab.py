@@ -119,11 +119,12 @@ class Lab:
         ]
 
     def history(self, timeline):
-        """Parent and switch LSN (a number) of a timeline, and when its history file was written."""
+        """The ancestors of the server's timeline, the oldest first, as pairs of number and the LSN (a number) at which it was left; and when
+        the history file was written."""
         path = f"{self.data}/pg_wal/{timeline:08X}.history"
         lines, _at, written = self.ssh(self.postgres, f"cat {path}; echo; echo @; stat -c %Y {path}", "postgres").rpartition("@")
-        parent, switch = [line.split("\t")[:2] for line in lines.splitlines() if re.match(r"\d+\t", line)][-1]
-        return int(parent), number(switch), datetime.fromtimestamp(int(written), timezone.utc)
+        found = [line.split("\t")[:2] for line in lines.splitlines() if re.match(r"\d+\t", line)]
+        return [(int(parent), number(switch)) for parent, switch in found], datetime.fromtimestamp(int(written), timezone.utc)
 
     def backups(self):
         """The good backups as Barman shows them, oldest first."""

@@ -46,11 +46,11 @@ class Targets:
                               f"install -d -m 0700 -o postgres -g postgres {SCRATCH}")
         lab.sql("SELECT pg_reload_conf()")
         self.reach = lab.ssh(lab.barman, "barman show-servers main | sed -n 's/^\\s*ssh_command: //p'", "barman")
-        timeline = self.ledger.current
-        while timeline:
-            parent, switch, begun = lab.history(timeline) if timeline > 1 else (None, None, None)
-            self.ledger.branches[timeline] = dict(parent=parent, switch=switch, begun=begun)
-            timeline = parent
+        current = self.ledger.current
+        ancestors, begun = lab.history(current) if current > 1 else ([], None)
+        line = [parent for parent, _switch in ancestors] + [current]
+        for timeline, (parent, switch) in zip(line, [(None, None), *ancestors]):
+            self.ledger.branches[timeline] = dict(parent=parent, switch=switch, begun=begun if timeline == current else None)
         lab.sql("DROP TABLE IF EXISTS soak_ledger; CREATE TABLE soak_ledger (key int PRIMARY KEY, value int NOT NULL)")
         self.read_to = int(lab.sql("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
         self.alive = []
@@ -199,7 +199,8 @@ class Targets:
         self.read(aside[0])
         self.ledger.archived[old] = max(event["lsn"] for event in self.ledger.events[old]) + 1
         new = self.lab.timeline()
-        parent, switch, begun = self.lab.history(new)
+        ancestors, begun = self.lab.history(new)
+        parent, switch = ancestors[-1]
         if new in self.ledger.branches or parent not in self.ledger.branches:
             raise Stopped(f"the new timeline {new} with parent {parent} does not fit the branches {self.ledger.branches}")
         self.ledger.branches[new] = dict(parent=parent, switch=switch, begun=begun)
