@@ -212,13 +212,37 @@ class Aside:
             shutil.copystat(settings, settings + ".tmp")
             os.replace(settings + ".tmp", settings)
 
+    # ---- settled
+
+    def settled(self, expires):
+        """The identity file as it is when the restored data stays, null if there is nothing to be done about it."""
+        marked = os.path.exists(self.marker)
+        if isinstance(self.data, Within) or self.occupant() != "promoted" or not (self.journal or marked):
+            return None
+        journal = dict(self.journal or dict(empty=True), restored=self.proof(), expires=expires)
+        return journal if marked or journal != self.journal else None
+
+    def settle(self, journal):
+        """Move the restore's marker into the identity file; of an empty place nothing is kept."""
+        if not journal["empty"]:
+            write_json(os.path.join(self.data.aside, JOURNAL), journal)
+        elif os.path.isdir(self.data.aside):
+            os.unlink(os.path.join(self.data.aside, JOURNAL))
+            os.rmdir(self.data.aside)
+        if os.path.exists(self.marker):
+            os.unlink(self.marker)
+
     # ---- back
+
+    def proof(self):
+        """What says which directories a restore of ours has filled: its marker, or the identity file once the restored data stays."""
+        return read_json(self.marker) or (self.journal or {}).get("restored") or {}
 
     def occupant(self):
         """What lies in the place: vacant, restored (ours, never promoted), promoted (ours) or foreign."""
         if not self.data.restored():
             return "vacant"
-        marker = read_json(self.marker) or {}
+        marker = self.proof()
         if isinstance(self.data, Within):
             arrived, anchor = self.data.arrived(), inode(os.path.join(self.real, "global"))
             if os.path.isdir(self.data.named("failed")):
@@ -227,7 +251,7 @@ class Aside:
                 return "restored"
             if arrived != self.real or not anchor or marker.get("placed") != anchor:
                 return "foreign"
-        elif not self._marks(self.real, self.real):
+        elif marker.get("inodes", {}).get(self.real) != inode(self.real):
             return "foreign"
         started = os.path.exists(os.path.join(self.real, "postmaster.opts"))
         replaying = any(os.path.exists(os.path.join(self.real, name)) for name in ("recovery.signal", "backup_label"))
@@ -245,8 +269,8 @@ class Aside:
             )
         pid = _postgres.postmaster(self.real)
         if pid:
-            raise PostgresError(f"PostgreSQL runs on the restored {self.real} (process {pid}). Stop it first; nothing was changed.")
-        ours = (read_json(self.marker) or {}).get("inodes", {})
+            raise PostgresError(f"PostgreSQL runs on the restored {self.real} (process {pid}). Stop it first; nothing was changed.", running=pid)
+        ours = self.proof().get("inodes", {})
         steps = []
         for one in reversed(self.journal["paths"]):
             directory = self.directory(one)
@@ -280,7 +304,7 @@ class Aside:
             directory = self.directory(step)
             directory.put_out(step["suffix"])
             if step["kind"] == "data" and os.path.isdir(self.data.named("failed")) and os.path.exists(self.marker):
-                rename(self.marker, self.data.named("failed") + MARKER_SUFFIX)
+                os.unlink(self.marker)
             directory.come_back()
         if os.path.exists(self.marker) and not (self.marker == self.real + MARKER_SUFFIX and self._marks(self.real, self.real)):
             os.unlink(self.marker)

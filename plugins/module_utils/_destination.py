@@ -12,8 +12,10 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import time
+from contextlib import suppress
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
 from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
@@ -156,8 +158,11 @@ def clock_distance(theirs, begin, end):
     return round(max(0.0, theirs - end) + min(0.0, theirs - begin), 1)
 
 
-def running_restores(destination, proc="/proc"):
-    """The processes of this host in which a barman restores into a destination: a connection can drop, Barman goes on."""
+def running_restores(destination, server, ssh=None, proc="/proc"):
+    """The processes of this host in which a barman restores a server into a destination: a connection can drop, Barman goes on.
+
+    Other servers have the same path on other hosts; so may this one, hence ssh, the very command that leads to the host.
+    """
     found = []
     for pid in (name for name in os.listdir(proc) if name.isdigit()):
         try:
@@ -165,9 +170,38 @@ def running_restores(destination, proc="/proc"):
                 words = file.read().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if destination in words and {"recover", "restore"} & set(words) and any(os.path.basename(word) == "barman" for word in words[:3]):
+        ours = {destination, server, ssh or server} <= set(words) and {"recover", "restore"} & set(words)
+        if ours and any(os.path.basename(word) == "barman" for word in words[:3]):
             found.append(int(pid))
     return sorted(found)
+
+
+def end_restores(processes, grace=30):
+    """End restores with all their children, and wait until they are gone; those that have not ended after the grace (seconds) are killed."""
+    groups = {os.getpgid(pid) for pid in processes if os.path.exists(f"/proc/{pid}")}
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        for group in groups & living_groups():
+            with suppress(ProcessLookupError):
+                os.killpg(group, sign)
+        deadline = time.monotonic() + grace
+        while groups & living_groups() and time.monotonic() < deadline:
+            time.sleep(0.2)
+    if groups & living_groups():
+        raise BarmanError(f"barman recover does not end: process groups {', '.join(map(str, sorted(groups)))}. End them by hand.")
+
+
+def living_groups():
+    """The process groups of this host in which any process still runs; one that has ended, and that nobody has asked for, does not."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                state, _parent, group = file.read().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if state != "Z":
+            found.add(int(group))
+    return found
 
 
 class Destination:

@@ -5,16 +5,19 @@
 
 It is the file HOME/.pgrescue/SERVER.recovery.json on the Barman host, HOME being barman_home. It exists from the first
 step of a recovery to its commit or undo, and outlives the run that wrote it, so a run that was cut off can be taken up
-by the same command. The file appears and changes whole: there is no moment at which half of it can be read.
+by the same command. The file appears and changes whole: there is no moment at which half of it can be read. Its run_id
+is that of the run at work; a run that finds another one there has lost the server and must not touch it any more.
 
 A clone, a recovery elsewhere, leaves the server alone. Its marker, SERVER.clone-HASH.json, holds only the place of the clone.
 """
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+from contextlib import contextmanager
 from datetime import datetime, timezone
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
@@ -43,6 +46,17 @@ def new_marker(server, holder, run_id, details, now=None):
     return marker
 
 
+@contextmanager
+def alone(home):
+    """Keep every other run from reading and writing markers in between; a dead process lets go by itself."""
+    directory = os.open(_directory(os.path.join(home, ".pgrescue")), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
 def read_marker(home, server, clone=None):
     """The marker of a server or of a clone as a dict, or None when no recovery holds it."""
     path = marker_path(home, server, clone)
@@ -64,7 +78,7 @@ def read_marker(home, server, clone=None):
 def create_marker(home, marker):
     """Write a marker that must not exist yet; FenceError when another run was faster."""
     path = marker_path(home, marker["server"], marker.get("clone"))
-    draft = _draft(path, marker)
+    draft = _draft(path, _as_text(marker))
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -76,9 +90,7 @@ def create_marker(home, marker):
 
 def write_marker(home, marker):
     """Replace the marker of a server as a whole."""
-    path = marker_path(home, marker["server"], marker.get("clone"))
-    os.rename(_draft(path, marker), path)
-    _settle(path)
+    write_whole(marker_path(home, marker["server"], marker.get("clone")), _as_text(marker))
 
 
 def remove_marker(home, server, clone=None):
@@ -92,17 +104,26 @@ def remove_marker(home, server, clone=None):
 
 
 def same_run(marker, holder, target):
-    """Whether a marker was left by the same command: the same person on the same controller asking for the same target."""
-    return marker["holder"] == holder and marker["target"] == target
+    """Whether a marker was left by the same command: the same person on the same controller asking for the same target.
+
+    A recovery that this person left paused is theirs to move on, to another target too.
+    """
+    return marker["holder"] == holder and (marker["target"] == target or marker["phase"] == "paused")
 
 
 def held(marker):
     """The sentence for whoever finds the server taken."""
     phase = f", now in phase {marker['phase']}" if marker["phase"] else ""
+    advice = {
+        "paused": f"It waits there for a decision: commit.yml makes it final, undo.yml takes it back, {marker['holder']} may move on with recover.yml.",
+        "undo": "It is being taken back; if that run is dead, undo.yml again finishes it.",
+    }.get(marker["phase"], (
+        f"Wait for its end; if that run is dead, {marker['holder']} repeats the same recover.yml command, which takes it up again, "
+        f"or undo.yml takes it back."
+    ))
     return (
         f"server {marker['server']} is being recovered{' to ' + marker['clone'] if marker.get('clone') else ''} by {marker['holder']} since {marker['since']}"
-        f"{phase} (target: {_readable(marker['target'])}). Wait for its end; if that run is dead, {marker['holder']} "
-        f"repeats the same recover.yml command, which takes it up again."
+        f"{phase} (target: {_readable(marker['target'])}). {advice}"
     )
 
 
@@ -112,19 +133,39 @@ def _readable(target):
     return target or "not known"
 
 
-def _draft(path, marker):
-    directory = os.path.dirname(path)
+def _directory(directory):
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    return directory
+
+
+def _unwritable(directory, error):
+    return FenceError(
+        f"the recovery marker cannot be written below {directory}: {error.strerror}. Run this as the Barman user "
+        f"(become_user=barman), who owns that directory."
+    )
+
+
+def write_whole(path, text):
+    """Write a text file whole or not at all, for its owner only, and make it outlive a power failure."""
+    os.rename(_draft(path, text), path)
+    _settle(path)
+
+
+def _as_text(marker):
+    return json.dumps(marker, indent=1, sort_keys=True) + "\n"
+
+
+def _draft(path, text):
+    directory = _directory(os.path.dirname(path))
+    try:
         handle, draft = tempfile.mkstemp(prefix=".draft-", dir=directory)
     except OSError as error:
-        raise FenceError(
-            f"the recovery marker cannot be written below {directory}: {error.strerror}. Run this as the Barman user "
-            f"(become_user=barman), who owns that directory."
-        ) from error
+        raise _unwritable(directory, error) from error
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(marker, file, indent=1, sort_keys=True)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     return draft

@@ -15,6 +15,9 @@ SPARE = 1.1
 # Barman before 3.11 copies WAL up to the first file that is younger than the target, and the commit at which PostgreSQL
 # stops can be in the next one (EnterpriseDB/barman issue 881). With a target that never comes it copies all of it.
 NEVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
+# With an LSN or 'immediate' no Barman copies more than the target needs. So that replay can go on later, it is told this one; where
+# PostgreSQL stops is said by our own settings.
+LAST_LSN = "FFFFFFFF/FF000000"
 # What decides where and what is restored is said with the module's own options, so that the plan is about it.
 OWN_OPTIONS = ("--target", "--exclusive", "--tablespace", "--remote-ssh-command", "--standby-mode", "--get-wal", "--no-get-wal", "--delta-restore",
                "--jobs", "--bwlimit", "--staging-path", "--recovery-staging-path", "--recovery-conf-filename", "--config")
@@ -236,7 +239,9 @@ def human(number):
 def barman_arguments(target, timeline, options, version, segment_bytes):
     """What 'barman recover' is told, between its name and the server's; the same words from Barman 3.4 to 3.20."""
     words = ["--target-tli", timeline]
-    if target.type == "time":
+    if options["all_wal"] and target.type in ("lsn", "immediate"):
+        words += ["--target-lsn", LAST_LSN]
+    elif target.type == "time":
         words += ["--target-time", spell(target.utc if version >= SINCE["copies_all_wal_for_a_time"] else NEVER)]
     elif target.type == "lsn":
         # Replay stops at the first record at or after the LSN, and that can begin in the next segment, which Barman would not copy.

@@ -143,7 +143,7 @@ class Restore:
         self.places = places
         self.request = _plan.request(options["server"], backup, self.timeline, self.target, places, options)
         self.state = _plan.condition(self.look["places"][0], self.request)
-        running = running_restores(self.look["places"][0]["real"])
+        running = running_restores(self.look["places"][0]["real"], options["server"])
         findings += _plan.destination_findings(self.look, self.state, backup, dict(options, tablespace_names=list(places)), options["ssh"], running)
         if self.state not in ("complete", "incomplete") and not options["delta"]:
             findings += _plan.space_findings(self.look["places"], self._sizes(configuration, backup, places, size)) if size is not None else []

@@ -58,7 +58,8 @@ options:
     description:
       - Any text that tells this run from others.
       - When the marker has this very O(run_id), O(details) are merged into it. When the marker has another one but the same
-        O(holder) and C(target), it is adopted as it is, and the caller goes on with the RV(fence.run_id) returned.
+        O(holder) and C(target), or the same O(holder) and the phase C(paused), RV(adopted) is true and the marker is left as it is; the
+        caller sees that the other run has ended and takes it over with O(takes_over).
       - Required with O(state=present). With O(state=absent) a marker of another run makes the module fail.
     type: str
   clone:
@@ -66,6 +67,19 @@ options:
       - The place, C(HOST:DIRECTORY), to which a clone of the server is recovered. The marker then holds this place only, backups of the server go on,
         and another recovery of the server is not refused.
     type: str
+  takes_over:
+    description:
+      - The RV(fence.run_id) of a run that has ended, or has left its recovery paused, and that this run takes over, whoever began it.
+      - The marker gets the O(run_id) of this run and its O(details), and keeps holder and time. From then on the other run, should it live
+        after all, is refused at its next step.
+    type: str
+  record:
+    description:
+      - What the incident record of the recovery tells. It is merged into what was written before for the same C(stamp), a required key, and lies
+        in C(.pgrescue/SERVER.STAMP.json), and as C(.md) for people, readable by the Barman user only.
+      - With O(state=absent) it is written before the marker goes.
+    type: dict
+    default: {}
   details:
     description:
       - What else the marker tells and what the same command needs when it takes up a run that was cut off.
@@ -100,11 +114,26 @@ EXAMPLES = r"""
   become: true
   become_user: barman
 
-- name: Let the server go
+- name: Finish what a colleague has left paused
+  pgrescue.barman.barman_fence:
+    server: main
+    holder: joe@controller
+    run_id: 20260915T130000Z-815
+    takes_over: 20260915T123000Z-4711
+    details:
+      phase: commit
+  become: true
+  become_user: barman
+
+- name: Let the server go, and leave a record
   pgrescue.barman.barman_fence:
     server: main
     state: absent
-    run_id: "{{ result.fence.run_id }}"
+    run_id: 20260915T130000Z-815
+    record:
+      stamp: 20260915T123000Z
+      outcome: committed
+      reason: ticket 4711
   become: true
   become_user: barman
 """
@@ -179,7 +208,20 @@ adopted:
   returned: always
   type: bool
   sample: false
+found:
+  description: The marker before the module, V(null) when there was none.
+  returned: success
+  type: dict
+  sample: null
+records:
+  description: The incident records of this server, the newest first.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 """
+
+from contextlib import nullcontext
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -187,6 +229,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BAR
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._fence import (
     FenceError,
+    alone,
     create_marker,
     held,
     new_marker,
@@ -195,6 +238,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._fence import (
     same_run,
     write_marker,
 )
+from ansible_collections.pgrescue.barman.plugins.module_utils._incident import merge, read_records, record_path, write_record
 
 OWN_KEYS = {"server", "holder", "run_id", "since", "clone"}
 
@@ -205,12 +249,15 @@ def wanted_marker(params, before):
     refused = sorted(OWN_KEYS.intersection(details))
     if refused:
         raise FenceError(f"details must not name {', '.join(refused)}: these are the module's own. Use its options.")
-    if before is None:
+    expected = params["takes_over"]
+    if before is None and expected is None:
         own = dict(clone=params["clone"]) if params.get("clone") else {}
         return new_marker(params["server"], params["holder"], params["run_id"], dict(details, **own)), False
-    if before["run_id"] == params["run_id"]:
-        return dict(before, **details), False
-    if same_run(before, params["holder"], details.get("target")):
+    if before is None:
+        raise FenceError(f"no recovery of server {params['server']} is under way any more: somebody else has ended it meanwhile.")
+    if before["run_id"] in (params["run_id"], expected):
+        return dict(before, **details, run_id=params["run_id"]), before["run_id"] == expected
+    if expected is None and same_run(before, params["holder"], details.get("target")):
         return before, True
     raise FenceError(held(before), fence=before)
 
@@ -222,28 +269,37 @@ def check_removal(params, before):
             raise FenceError(f"{held(before)} This was asked to remove the marker of {key} {params[key]!r} only.", fence=before)
 
 
+def write(home, server, clone, before, after):
+    """Make the marker what it should be."""
+    if after is None:
+        remove_marker(home, server, clone)
+    elif before is None:
+        create_marker(home, after)
+    elif after != before:
+        write_marker(home, after)
+
+
 def run(module):
     params = module.params
     configuration = read_configuration(params["barman_config"])
     server = configuration.server(check_name(params["server"], "server")).name
-    before = read_marker(configuration.home, server, params["clone"])
-
-    adopted = False
-    if params["state"] == "present":
-        after, adopted = wanted_marker(params, before)
-    else:
-        check_removal(params, before)
-        after = None
-
-    changed = after != before
-    if changed and not module.check_mode:
-        if after is None:
-            remove_marker(configuration.home, server, params["clone"])
-        elif before is None:
-            create_marker(configuration.home, after)
+    if params["record"]:
+        record_path(configuration.home, server, params["record"].get("stamp"))
+    with alone(configuration.home) if not module.check_mode else nullcontext():
+        before, records = read_marker(configuration.home, server, params["clone"]), read_records(configuration.home, server)
+        adopted, after = False, None
+        if params["state"] == "present":
+            after, adopted = wanted_marker(params, before)
         else:
-            write_marker(configuration.home, after)
-    return dict(changed=changed, adopted=adopted, fence=after, diff=dict(before=before or {}, after=after or {}))
+            check_removal(params, before)
+        record = merge(records, server, params["record"]) if params["record"] else None
+        changed = after != before or (record is not None and record not in records)
+        if changed and not module.check_mode:
+            if record:
+                write_record(configuration.home, record)
+                records = read_records(configuration.home, server)
+            write(configuration.home, server, params["clone"], before, after)
+    return dict(changed=changed, adopted=adopted, fence=after, found=before, records=records, diff=dict(before=before or {}, after=after or {}))
 
 
 def main():
@@ -255,6 +311,8 @@ def main():
             holder=dict(type="str"),
             run_id=dict(type="str"),
             clone=dict(type="str"),
+            takes_over=dict(type="str"),
+            record=dict(type="dict", default={}),
             details=dict(type="dict", default={}),
         ),
         required_if=[("state", "present", ("holder", "run_id"))],

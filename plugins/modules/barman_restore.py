@@ -20,6 +20,14 @@ description:
     earlier restore left in the backup are emptied by them. Where Barman makes no archive recovery of it
     (no target), C(recovery.signal) and a C(restore_command) are written, so that PostgreSQL ends on a timeline of its own.
 options:
+  state:
+    description:
+      - V(present) makes sure that the directory holds the backup, ready to recover.
+      - V(stopped) makes sure that no C(barman recover) of this host copies into the directory, and touches nothing there. Barman goes on
+        copying when the run that started it is gone. O(server), O(destination_directory) and O(remote_ssh_command) say which one.
+    type: str
+    choices: [present, stopped]
+    default: present
   server:
     description:
       - The name of the Barman server.
@@ -74,6 +82,11 @@ options:
       - The name under which the destination host reaches Barman, for O(wal_delivery=get). Not given, Barman writes the
         name that its own host gives itself.
     type: str
+  all_wal:
+    description:
+      - Copy all WAL of the branch that is archived, not only what the target needs, so that replay can go on to a later target without another copy.
+    type: bool
+    default: false
   delta:
     description:
       - Copy only what differs onto what is there, the data of the same, stopped cluster or a clone that M(pgrescue.barman.pg_aside) has made of it
@@ -207,6 +220,11 @@ plan:
     feasible:
       description: Whether no finding is red.
       type: bool
+stopped:
+  description: The processes that were ended.
+  returned: with O(state=stopped)
+  type: list
+  elements: int
 destination_directory:
   description: The directory with all symlinks followed.
   returned: success
@@ -246,12 +264,25 @@ restore:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
-from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError, check_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._destination import check_ssh, end_restores, running_restores
+from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
 from ansible_collections.pgrescue.barman.plugins.module_utils._restore import Restore
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import TARGET_ARGUMENTS
 
 
+def stop(module):
+    params = module.params
+    destination = check_path(params["destination_directory"], "destination_directory")
+    running = running_restores(destination, check_name(params["server"], "server"), check_ssh(params["remote_ssh_command"]))
+    if running and not module.check_mode:
+        end_restores(running)
+    return dict(changed=bool(running), plan=None, destination_directory=destination, restore=None, stopped=running)
+
+
 def run(module):
+    if module.params["state"] == "stopped":
+        return stop(module)
     restore = Restore(module.params)
     plan = restore.plan()
     if not plan["feasible"]:
@@ -271,6 +302,7 @@ def main():
         argument_spec=dict(
             BARMAN_ARGUMENTS,
             **TARGET_ARGUMENTS,
+            state=dict(type="str", choices=["present", "stopped"], default="present"),
             server=dict(type="str", required=True),
             backup_id=dict(type="str", default="auto"),
             destination_directory=dict(type="str", required=True),
@@ -281,6 +313,7 @@ def main():
             bandwidth_limit=dict(type="int"),
             wal_delivery=dict(type="str", choices=["copy", "get"], default="copy"),
             barman_address=dict(type="str"),
+            all_wal=dict(type="bool", default=False),
             delta=dict(type="bool", default=False),
             staging_path=dict(type="str"),
             additional_wal=dict(type="dict", options=dict(

@@ -29,8 +29,10 @@ options:
         C(<data directory>.pgrescue-restore.json) with the directory's inode proves it) is removed, unless it was ever promoted; then it is
         renamed to C(<path>.failed-<stamp>), inside a directory that cannot be renamed to C(<path>/pgsql_tmp.failed-<stamp>). Anything else in the
         place is refused.
+      - V(settled) says that the restored data stays, after its promotion. The marker beside it goes; what it proves is kept in the identity file, so
+        that V(back) still knows; of a directory that cannot be renamed the marker stays. What was set aside stays, but for the empty directory that stands for an empty place.
     type: str
-    choices: [aside, place, back]
+    choices: [aside, place, back, settled]
     required: true
   stamp:
     description:
@@ -54,6 +56,10 @@ options:
         another one that cannot is restored in full.
     type: bool
     default: false
+  expires:
+    description:
+      - With O(state=settled), until when the old data is said to be needed, noted in the identity file. Nothing deletes it.
+    type: str
   was_running:
     description:
       - Whether PostgreSQL ran before it was stopped for this, noted in the identity file and returned with V(back).
@@ -208,6 +214,14 @@ def bring_back(cluster, check_mode):
     return dict(changed=bool(steps), diff=paths_diff(pairs), journal=journal, kept=kept)
 
 
+def settle(cluster, params, check_mode):
+    journal = cluster.settled(params["expires"])
+    if journal and not check_mode:
+        cluster.settle(journal)
+    marks = [] if journal is None else [(cluster.marker, "")]
+    return dict(changed=bool(marks), diff=paths_diff(marks), journal=journal or cluster.journal or {}, kept=[])
+
+
 def run(module):
     params = module.params
     if not re.fullmatch(r"[0-9]{8}T[0-9]{6}Z", params["stamp"]):
@@ -219,8 +233,10 @@ def run(module):
     cluster = Aside(place["data_directory"], params["stamp"])
     if params["state"] == "aside":
         result = set_aside(cluster, params, module.check_mode)
-    else:
+    elif params["state"] in ("place", "back"):
         result = (put_in_place if params["state"] == "place" else bring_back)(cluster, module.check_mode)
+    else:
+        result = settle(cluster, params, module.check_mode)
     journal = result.pop("journal")
     return dict(
         result,
@@ -236,9 +252,10 @@ def main():
     module = AnsibleModule(
         argument_spec=dict(
             POSTGRESQL_ARGUMENTS,
-            state=dict(type="str", choices=["aside", "place", "back"], required=True),
+            state=dict(type="str", choices=["aside", "place", "back", "settled"], required=True),
             stamp=dict(type="str", required=True),
             server=dict(type="str"),
+            expires=dict(type="str"),
             tablespaces=dict(type="dict", default={}),
             clone=dict(type="bool", default=False),
             was_running=dict(type="bool", default=False),

@@ -190,6 +190,30 @@ def test_what_was_placed_goes(cluster):
     assert snapshot(cluster) == before
 
 
+def settle(cluster, expires=None):
+    one = Aside(str(cluster / "main"), STAMP)
+    journal = one.settled(expires)
+    if journal:
+        one.settle(journal)
+    return journal
+
+
+def test_what_stays_can_still_be_taken_back(cluster):
+    before = snapshot(cluster)
+    aside(cluster)
+    restore(cluster)
+    place(cluster)
+    assert settle(cluster) is None  # it was never promoted
+    promote(cluster)
+    journal = settle(cluster, "2026-09-22T12:30:00+00:00")
+    assert settle(cluster, "2026-09-22T12:30:00+00:00") is None
+    if journal:  # else the data directory cannot be renamed, and its marker stays
+        assert not [path for path in snapshot(cluster) if "pgrescue-restore" in path]
+        assert journal["expires"] == "2026-09-22T12:30:00+00:00" == Aside(str(cluster / "main"), STAMP).journal["expires"]
+    assert len(back(cluster)) == 3
+    assert {path: text for path, text in snapshot(cluster).items() if ".failed-" not in path} == before
+
+
 def test_what_was_promoted_stays(cluster):
     before = snapshot(cluster)
     aside(cluster)
@@ -200,7 +224,7 @@ def test_what_was_promoted_stays(cluster):
     assert len(kept) == 3 and all(f"failed-{STAMP}" in path for path in kept)
     after = snapshot(cluster)
     assert sorted(text for path, text in after.items() if ".failed-" in path and path.endswith(("16384", "16401", "0009"))) == ["new", "new rows", "new wal"]
-    assert [path for path in after if path.endswith(f"failed-{STAMP}.pgrescue-restore.json")]
+    assert not [path for path in after if "pgrescue-restore" in path]
     assert {path: text for path, text in after.items() if ".failed-" not in path} == before
 
 

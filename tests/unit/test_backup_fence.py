@@ -11,6 +11,7 @@ import stat
 import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _fence as fence
+from ansible_collections.pgrescue.barman.plugins.module_utils import _incident as incident
 from ansible_collections.pgrescue.barman.plugins.modules.barman_fence import check_removal, wanted_marker
 
 TARGET = dict(type="time", value="2026-09-15T14:30:00+02:00")
@@ -21,7 +22,7 @@ def marker(**changes):
 
 
 def params(**changes):
-    return dict(dict(server="main", holder="maria@controller", run_id="1", details=dict(target=TARGET)), **changes)
+    return dict(dict(server="main", holder="maria@controller", run_id="1", takes_over=None, details=dict(target=TARGET)), **changes)
 
 
 def test_there_and_back(tmp_path):
@@ -87,6 +88,50 @@ def test_new_update_adopt():
     assert (found["phase"], found["target"], adopted) == ("restore", TARGET, False)
     left = marker(run_id="0", phase="restore", stamp="20260915T123000Z")
     assert wanted_marker(params(details=dict(target=TARGET, phase="fence", stamp="new")), left) == (left, True)
+
+
+def test_the_one_who_paused_moves_on_and_nobody_else():
+    other = dict(target=dict(type="time", value="2026-09-15T14:40:00+02:00"))
+    assert wanted_marker(params(run_id="2", details=other), marker(phase="paused"))[1]
+    with pytest.raises(fence.FenceError, match="commit.yml makes it final, undo.yml takes it back"):
+        wanted_marker(params(run_id="2", holder="joe", details=other), marker(phase="paused"))
+
+
+def test_a_colleague_takes_over_and_the_first_run_has_lost_it():
+    left = marker(phase="paused")
+    found, adopted = wanted_marker(params(holder="joe", run_id="2", takes_over="1", details=dict(phase="commit")), left)
+    assert adopted and found == dict(left, run_id="2", phase="commit") and found["holder"] == "maria@controller"
+    assert wanted_marker(params(holder="joe", run_id="2", takes_over="1", details=dict(phase="serve")), found) == (dict(found, phase="serve"), False)
+    for late in (params(holder="joe", run_id="3", takes_over="1"), params(holder="maria@controller", run_id="1", takes_over="0")):
+        with pytest.raises(fence.FenceError, match="is being recovered by maria"):
+            wanted_marker(late, found)
+    with pytest.raises(fence.FenceError, match="somebody else has ended it"):
+        wanted_marker(params(run_id="2", takes_over="1"), None)
+
+
+def test_records_there_and_back(tmp_path):
+    home = str(tmp_path)
+    assert incident.read_records(home, "main") == []
+    first = incident.merge([], "main", dict(stamp="20260915T123000Z", outcome="committed", reason="ticket\n4711", target=dict(type="time", value="x")))
+    incident.write_record(home, first)
+    incident.write_record(home, incident.merge([], "main", dict(stamp="20260916T123000Z", outcome="failed")))
+    incident.write_record(home, incident.merge([], "main.old", dict(stamp="20260917T123000Z")))
+    fence.create_marker(home, marker())
+    (tmp_path / ".pgrescue" / "main.20260918T123000Z.json").write_text("{")
+    found = incident.read_records(home, "main")
+    assert [one["outcome"] for one in found] == ["failed", "committed"]
+    undone = incident.merge(found, "main", dict(stamp="20260915T123000Z", outcome="undone", server="main"))
+    assert undone == dict(first, outcome="undone")
+    files = sorted((tmp_path / ".pgrescue").glob("main.2026091[56]*"))
+    assert [(file.suffix, stat.S_IMODE(file.stat().st_mode)) for file in files] == [(".json", 0o600), (".md", 0o600)] * 2
+    assert files[1].read_text() == (
+        "# Recovery of main, 20260915T123000Z\n\n- **State:** committed\n- **Server:** main\n- **Why:** ticket 4711\n- **Asked for:** type time, value x\n")
+
+
+@pytest.mark.parametrize("stamp", [None, "", "2026", "../../x", "20260915T123000Z/"])
+def test_a_record_needs_its_instant(stamp):
+    with pytest.raises(fence.FenceError, match="not an instant"):
+        incident.record_path("/nowhere", "main", stamp)
 
 
 @pytest.mark.parametrize("changes", [dict(holder="joe"), dict(details=dict(target=dict(type="latest"))), dict(details={})])

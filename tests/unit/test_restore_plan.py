@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from datetime import datetime, timezone
 
@@ -12,7 +13,8 @@ import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
-from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, clock_distance, parse_look, running_restores
+from ansible_collections.pgrescue.barman.plugins.module_utils._destination import (
+    Destination, check_ssh, clock_distance, end_restores, parse_look, running_restores)
 from ansible_collections.pgrescue.barman.plugins.module_utils._restore import checked
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
 
@@ -21,7 +23,7 @@ BACKUP = dict(backup_id="20261123T033928", system_identifier="7711", postgresql_
               tablespaces=[dict(name="history", location="/srv/history")])
 OPTIONS = dict(
     server="main", backup_id="auto", destination_directory="/pg/new", remote_ssh_command="ssh postgres@db", target_action="pause", tablespaces={}, jobs=None,
-    bandwidth_limit=None, wal_delivery="copy", barman_address=None, delta=False, staging_path=None, extra_args=[],
+    bandwidth_limit=None, wal_delivery="copy", barman_address=None, all_wal=False, delta=False, staging_path=None, extra_args=[],
 )
 SSH = "ssh postgres@db -o StrictHostKeyChecking=yes -o BatchMode=yes"
 
@@ -45,6 +47,16 @@ def words(version, wanted, **changes):
 ])
 def test_words_for_barman(version, given, expected):
     assert words(version, target(**given)) == ["--target-tli", "1", *expected, "--no-get-wal", "--remote-ssh-command", SSH]
+
+
+@pytest.mark.parametrize("given, expected", [
+    (dict(lsn="0/4000158"), ["--target-lsn", "FFFFFFFF/FF000000"]),
+    (dict(immediate=True), ["--target-lsn", "FFFFFFFF/FF000000"]),
+    (dict(time="2026-11-23 03:30:00+02"), ["--target-time", "2026-11-23 01:30:00.000000+00:00"]),
+    (dict(name="before_upgrade"), ["--target-name", "before_upgrade"]),
+])
+def test_words_for_a_restore_that_may_go_on(given, expected):
+    assert words((3, 13, 3), target(**given), all_wal=True)[2:4] == expected
 
 
 def test_all_other_words():
@@ -292,12 +304,25 @@ def test_look_survives_odd_answers():
 
 def test_running_restore_is_seen(tmp_path):
     (tmp_path / "42").mkdir()
-    (tmp_path / "42" / "cmdline").write_bytes(b"/usr/bin/python3\0/usr/bin/barman\0-f\0json\0recover\0main\0X\0/pg/new\0")
+    (tmp_path / "42" / "cmdline").write_bytes(
+        b"/usr/bin/python3\0/usr/bin/barman\0-f\0json\0recover\0--remote-ssh-command\0ssh postgres@db\0main\0X\0/pg/new\0")
     (tmp_path / "43").mkdir()
     (tmp_path / "43" / "cmdline").write_bytes(b"vi\0/pg/new\0")
     (tmp_path / "self").mkdir()
-    assert running_restores("/pg/new", str(tmp_path)) == [42]
-    assert running_restores("/pg/other", str(tmp_path)) == []
+    assert running_restores("/pg/new", "main", proc=str(tmp_path)) == [42]
+    assert running_restores("/pg/new", "main", "ssh postgres@db", str(tmp_path)) == [42]
+    assert running_restores("/pg/new", "main", "ssh postgres@other", str(tmp_path)) == []
+    assert running_restores("/pg/new", "other", proc=str(tmp_path)) == []
+    assert running_restores("/pg/other", "main", proc=str(tmp_path)) == []
+
+
+def test_a_restore_is_ended_with_its_children_even_when_it_does_not_listen():
+    with subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 600 & echo up; wait"], start_new_session=True, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout.readline() == b"up\n"
+        end_restores([shell.pid, shell.pid], grace=1)
+        assert shell.stdout.read() == b""
+    assert shell.returncode == -signal.SIGKILL
+    end_restores([shell.pid])
 
 
 @pytest.mark.skipif(not shutil.which("dash"), reason="dash, Debian's sh, is not here")
