@@ -30,7 +30,8 @@ options:
         renamed to C(<path>.failed-<stamp>), inside a directory that cannot be renamed to C(<path>/pgsql_tmp.failed-<stamp>). Anything else in the
         place is refused.
       - V(settled) says that the restored data stays, after its promotion. The marker beside it goes; what it proves is kept in the identity file, so
-        that V(back) still knows; of a directory that cannot be renamed the marker stays. What was set aside stays, but for the empty directory that stands for an empty place.
+        that V(back) still knows; of a directory that cannot be renamed the marker stays. What was set aside stays, but for the empty
+        directory that stands for an empty place.
     type: str
     choices: [aside, place, back, settled]
     required: true
