@@ -37,9 +37,11 @@ class Wanted:
 
     def fits(self, relation):
         """Whether one relation of a transaction is the one that is looked for."""
-        if self.database and self.database not in (relation["database"], relation["database_oid"]):
-            return False
-        return not self.name or self.name in (relation["name"], str(relation["oid"]), relation["path"])
+        return self.in_database(relation) and (not self.name or self.name in (relation["name"], str(relation["oid"]), relation["path"]))
+
+    def in_database(self, relation):
+        """Whether a relation is in the database that is looked in."""
+        return not self.database or self.database in (relation["database"], relation["database_oid"])
 
 
 class Catalogues:
@@ -110,7 +112,8 @@ def describe(entry, timeline, catalogues, wanted):
         "update": _written(entry, names, 1, wanted.minimum_rows),
         "commit": _written(entry, names),
     }
-    if wanted.name and any(kind in wanted.kinds and relation["name"] is None for kind in KINDS[:2] for relation in done[kind]):
+    nameless = [relation for kind in KINDS[:2] if kind in wanted.kinds for relation in done[kind] if relation["name"] is None]
+    if wanted.name and any(wanted.in_database(relation) for relation in nameless):
         wanted.unnamed += not any(wanted.fits(relation) for kind in KINDS for relation in done[kind])
     done = {kind: [relation for relation in relations if wanted.fits(relation)] for kind, relations in done.items()}
     matching = [kind for kind in KINDS if done[kind] and (kind in wanted.kinds or "commit" in wanted.kinds)]
