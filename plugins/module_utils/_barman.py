@@ -153,7 +153,11 @@ class Barman:
     @staticmethod
     def _execute(cmd, timeout, watch=None, unblock=None):
         environment = dict(os.environ, LC_ALL="C.UTF-8")
+        # Whoever starts Ansible in the background of a script lets every child ignore SIGINT, which is how a backup is ended.
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         try:
+            if ignored:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
             process = subprocess.Popen(
                 cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                 errors="replace", env=environment, cwd="/", start_new_session=True,
@@ -163,6 +167,9 @@ class Barman:
                 f"{cmd[0]} cannot be run: {error.strerror}. Is Barman installed on this host (role barman_server), "
                 f"or does barman_executable name another path?", cmd=cmd,
             ) from error
+        finally:
+            if ignored:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
         stdout, stderr, reason = _communicate(process, timeout, watch)
         if reason:
             stdout, stderr = _interrupt(process, unblock)

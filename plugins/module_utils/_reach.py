@@ -175,13 +175,12 @@ def windows_of(server, timeline):
 
 
 def _live_branch(server, moment):
-    """The timeline that was promoted last before a moment; the first one was live ever since. Where the promotion is not
-    known (its WAL is gone), a backup on a timeline proves that it was live when the backup ended."""
-    began = {entry["timeline"]: EVER if entry["parent"] is None else entry["begin_time"] and _moment(entry["begin_time"]) for entry in server["timelines"]}
-    for backup in server["backups"]:
-        if backup["end_time"] and began.get(backup["timeline"], EVER) is None:
-            began[backup["timeline"]] = _moment(backup["end_time"])
-    return max(((time, number) for number, time in began.items() if time and time <= moment), default=(None, None))[1]
+    """The timeline that was the last to be seen alive until a moment: by its promotion (the first one's is before everything), by a
+    backup's end, or by its last commit. So a branch that a recovery was taken back to is live again from what came after."""
+    seen = [(entry["begin_time"] if entry["parent"] else EVER.isoformat(), entry["timeline"]) for entry in server["timelines"]]
+    seen += [(entry["end_time"], entry["timeline"]) for entry in server["backups"] + server["windows"]]
+    return max(((time, number) for time, number in ((text and _moment(text), number) for text, number in seen) if time and time <= moment),
+               default=(None, None))[1]
 
 
 def _by_lsn(server, lsn, timeline, backup_id, what=None):
