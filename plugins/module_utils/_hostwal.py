@@ -13,11 +13,11 @@ def host_wal(facts):
     """What continues the archive on the branch that the server was on: no segments when all is archived, {} when nothing continues it.
 
     facts: catalogue (an entry of barman_catalog_info), cluster (pg_cluster_info) and search (pg_wal_search_info over its pg_wal, for commits after
-    the newest archived segment).
+    the newest archived segment of the current branch).
     """
     catalogue, cluster, search = facts["catalogue"], facts["cluster"], facts["search"]
     read = [one for one in search.get("searched") or [] if one["last_lsn"]]
-    last, size = catalogue["wal"]["last"], catalogue["wal"]["segment_bytes"]
+    last, size = next((one["last_wal"] for one in catalogue["timelines"] if one["current"]), None), catalogue["wal"]["segment_bytes"]
     identifiers = [one["system_identifier"] for one in catalogue["backups"] if one["system_identifier"]]
     if not read or not last or not identifiers or str(identifiers[-1]) != str(cluster["system_identifier"]):
         return {}

@@ -25,10 +25,12 @@ def read_timelines(archive, backups):
         number = segment_timeline(name)
         ancestors[number] = _read_history(archive.path(name))
         written[number] = os.path.getmtime(archive.path(name))
-    latest = {}
+    latest, last = {}, {}
     for name, (_size, time, _compression) in archive.listed.items():
         if time > latest.get(name[:8], -1.0):
             latest[name[:8]] = time
+        if name > last.get(name[:8], ""):
+            last[name[:8]] = name
     for name, time in latest.items():
         written[segment_timeline(name)] = max(time, written.get(segment_timeline(name), -1.0))
     known = set(ancestors) | set(written) | {backup["timeline"] for backup in backups if backup["timeline"]}
@@ -37,14 +39,14 @@ def read_timelines(archive, backups):
         for index, entry in enumerate(entries):                  # an ancestor's own file may be gone
             ancestors.setdefault(entry[0], entries[:index])
     current = max(known, key=lambda number: (written.get(number, -1.0), number), default=None)
-    return [_timeline(number, ancestors.get(number), number == current) for number in sorted(known)]
+    return [_timeline(number, ancestors.get(number), number == current, last.get(f"{number:08X}")) for number in sorted(known)]
 
 
-def _timeline(number, ancestors, current):
+def _timeline(number, ancestors, current, last_wal):
     parent, switch, reason = ancestors[-1] if ancestors else (None, None, None)
     return dict(
         timeline=number, parent=parent, switch_lsn=None if switch is None else format_lsn(switch), reason=reason,
-        current=current, begin_time=None,
+        current=current, last_wal=last_wal, begin_time=None,
     )
 
 

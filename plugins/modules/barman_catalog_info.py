@@ -247,6 +247,10 @@ servers:
           description: True on the branch that the live server followed when it last archived anything.
           type: bool
           returned: success
+        last_wal:
+          description: The archived segment of this timeline with the greatest name, or null.
+          type: str
+          returned: success
         begin_time:
           description: When it was promoted, from WAL (ISO 8601, UTC). Null for the first one or when its first WAL is gone.
           type: str

@@ -21,14 +21,17 @@ SEARCH = dict(
     )],
 )
 ANSWERS = dict(
-    catalogue=dict(FACTS["catalogue"], wal=dict(last="00000001000000000000000A", segment_bytes=16 << 20)), cluster=FACTS["cluster"], search=SEARCH,
+    catalogue=dict(FACTS["catalogue"], wal=dict(segment_bytes=16 << 20), timelines=[
+        dict(timeline=1, current=True, last_wal="00000001000000000000000A"), dict(timeline=2, current=False, last_wal="00000002000000000000000C"),
+    ]), cluster=FACTS["cluster"], search=SEARCH,
 )
 
 
 def ask(**changes):
     answers = copy.deepcopy(ANSWERS)
     for part, inner in (
-        ("wal", answers["catalogue"]["wal"]), ("cluster", answers["cluster"]), ("search", answers["search"]), ("read", answers["search"]["searched"][0]),
+        ("wal", answers["catalogue"]["timelines"][0]), ("cluster", answers["cluster"]),
+        ("search", answers["search"]), ("read", answers["search"]["searched"][0]),
     ):
         inner.update(changes.pop(part, {}))
     return FilterModule().filters()["host_wal"](answers)
@@ -42,10 +45,10 @@ def test_what_continues_the_archive():
 
 
 @pytest.mark.parametrize("changes", [
-    dict(wal=dict(last="000000010000000000000008")),                                     # a hole between archive and host
-    dict(wal=dict(last="000000010000000000000010")),                                     # the archive is ahead: this host fell behind long ago
-    dict(wal=dict(last="00000002000000000000000A")),                                     # the archive went on without this host
-    dict(wal=dict(last=None)),
+    dict(wal=dict(last_wal="000000010000000000000008")),                                     # a hole between archive and host
+    dict(wal=dict(last_wal="000000010000000000000010")),                                     # the archive is ahead: this host fell behind long ago
+    dict(wal=dict(last_wal="00000002000000000000000A")),                                     # the archive went on without this host
+    dict(wal=dict(last_wal=None)),
     dict(cluster=dict(system_identifier="9")),                                           # another cluster's WAL has the same names
     dict(cluster=dict(system_identifier=None)),
     dict(read=dict(last_lsn=None)),
