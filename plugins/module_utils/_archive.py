@@ -16,7 +16,7 @@ from itertools import accumulate
 from ._wal import HISTORY, SEGMENT, system_identifier
 
 XLOGDB_LINE = re.compile(r"^([0-9A-F]{24})[ \t]+(\d+)[ \t]+(\d+(?:\.\d+)?)(?:[ \t]+(\w+).*)?$", re.MULTILINE)
-RECEIVED = re.compile(r"[0-9A-F]{24}(\.partial)?")
+RECEIVED = re.compile(r"([0-9A-F]{24})(\.partial)?")
 DUPLICATE = re.compile(r"([0-9A-F]{24})\.[0-9]{8}T[0-9]{6}Z\.duplicate")
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 

@@ -9,7 +9,6 @@ inactive server. The checks that begin with pgrescue_ see these; they need the c
 from __future__ import annotations
 
 import fcntl
-import os
 from datetime import datetime, timezone
 
 from ._backups import moment
@@ -75,9 +74,8 @@ def backup_runs(configuration, name):
 
 def is_locked(configuration, what):
     """Whether a process of Barman holds a lock file (flock, never left behind by the dead)."""
-    directory = os.path.expanduser(configuration.globals.get("barman_lock_directory") or configuration.home)
     try:
-        with open(os.path.join(directory, f".{what}.lock"), "rb") as file:
+        with open(configuration.lock_file(what), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

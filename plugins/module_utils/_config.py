@@ -105,6 +105,10 @@ class Configuration:
         hidden = "".join(f" {entry['path']} could not be read ({entry['reason']}), Barman ignores its servers." for entry in self.unreadable)
         raise BarmanError(f"Barman has no server {name!r} in {self.path}. Servers: {known}.{hidden} Type one of these names.")
 
+    def lock_file(self, what):
+        """The file that a process of Barman locks while it is at work, for example SERVER-backup or SERVER-receive-wal."""
+        return os.path.join(os.path.expanduser(self.globals.get("barman_lock_directory") or self.home), f".{what}.lock")
+
 
 def read_configuration(path=None):
     """Read Barman's configuration: path, or the file that Barman itself would find.

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 
+from ._archive import RECEIVED
 from ._wal import parse_lsn, segment_name, segment_number, segment_timeline
-
-RECEIVED = re.compile(r"([0-9A-F]{24})(\.partial)?")
 
 
 def resume_at(timeline, lsn, size, known):
@@ -27,12 +25,6 @@ def in_the_way(files, segment):
     """Files of the receiver's directory that would have it resume elsewhere than at a segment. Barman archives the older whole ones."""
     found = [(name, match[1], match[2]) for name in sorted(files) for match in [RECEIVED.fullmatch(name)] if match]
     return [name for name, received, partial in found if received > segment or (partial and received != segment)]
-
-
-def lock_file(configuration, name):
-    """The lock that a running receiver holds."""
-    directory = configuration.globals.get("barman_lock_directory") or configuration.home
-    return os.path.join(os.path.expanduser(directory), f".{name}-receive-wal.lock")
 
 
 def holder(path):

@@ -126,7 +126,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._archive import DE
 from ansible_collections.pgrescue.barman.plugins.module_utils._backups import read_backups
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, Barman, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
-from ansible_collections.pgrescue.barman.plugins.module_utils._receive import holder, in_the_way, lock_file, resume_at, streams
+from ansible_collections.pgrescue.barman.plugins.module_utils._receive import holder, in_the_way, resume_at, streams
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import SEGMENT, parse_lsn
 
 PAUSE = 1
@@ -203,7 +203,7 @@ def run(module):
     if not streaming:
         return result
     barman = Barman(params["barman_executable"], params["barman_config"])
-    lock, deadline = lock_file(configuration, server.name), time.monotonic() + params["timeout"]
+    lock, deadline = configuration.lock_file(f"{server.name}-receive-wal"), time.monotonic() + params["timeout"]
     if params["state"] == "stopped":
         result["changed"] = stop(module, barman, server, lock, deadline)
         if params["timeline"] is not None:

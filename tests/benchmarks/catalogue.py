@@ -22,6 +22,8 @@ import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, segment_name
+
 BACKUPS = int(os.environ.get("BACKUPS", "300"))
 WALS = int(os.environ.get("WALS", "100000"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
@@ -31,14 +33,6 @@ MODULE = "ansible_collections.pgrescue.barman.plugins.modules.barman_catalog_inf
 TEMPLATE = Path(__file__).parents[1] / "unit/recordings/3.13.3/catalogue/main/meta/20261123T035029-backup.info"
 
 
-def segment_name(number):
-    return f"00000001{number // 256:08X}{number % 256:08X}"
-
-
-def lsn(position):
-    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
-
-
 def write_catalogue(home, backups, wals):
     """A server `grande` as Barman 3.13 lays it out: backup.info files as recorded, with other times and places in WAL."""
     base = home / "grande"
@@ -46,7 +40,7 @@ def write_catalogue(home, backups, wals):
         (base / name).mkdir(parents=True)
     with open(base / "wals" / "grande-xlog.db", "w", encoding="utf-8") as database:
         for number in range(1, wals + 1):
-            name = segment_name(number)
+            name = segment_name(1, number, SEGMENT)
             (base / "wals" / name[:16]).mkdir(exist_ok=True)
             with open(base / "wals" / name[:16] / name, "wb") as segment:
                 segment.truncate(SEGMENT)
@@ -57,9 +51,9 @@ def write_catalogue(home, backups, wals):
         begin = BEGIN + timedelta(minutes=number)
         backup_id = begin.strftime("%Y%m%dT%H%M%S")
         wanted = dict(
-            recorded, begin_time=begin, end_time=begin + timedelta(seconds=30), begin_wal=segment_name(number), end_wal=segment_name(number),
-            begin_xlog=lsn(number * SEGMENT + 40), end_xlog=lsn(number * SEGMENT + 288), timeline=1, server_name="grande", tablespaces=None,
-            xlog_segment_size=SEGMENT,
+            recorded, begin_time=begin, end_time=begin + timedelta(seconds=30), begin_wal=segment_name(1, number, SEGMENT),
+            end_wal=segment_name(1, number, SEGMENT), begin_xlog=format_lsn(number * SEGMENT + 40), end_xlog=format_lsn(number * SEGMENT + 288),
+            timeline=1, server_name="grande", tablespaces=None, xlog_segment_size=SEGMENT,
         )
         (base / "base" / backup_id).mkdir()
         (base / "meta" / f"{backup_id}-backup.info").write_text("".join(f"{key}={value}\n" for key, value in wanted.items()), encoding="utf-8")
