@@ -8,8 +8,9 @@ barman_address, postgres_user, catalogue (one entry of barman_catalog_info), clu
 running server, empty without one), host_wal (WAL that is not archived, see _hostwal.py), now (ISO 8601), clone (what only a
 clone's host is asked, empty in place), asked (the target as it was typed), drop (the transaction that it was found by, empty
 without one), to_barman (the result of trying the way to Barman), processes (lines of ps), under_way (who else recovers it,
-empty without one), arms (whether the commit sets archive_command), restore (the plan of barman_restore) and latest (the same
-for the archive's end, where it was asked for).
+empty without one), records (of earlier recoveries, the newest first), wanted (the target as they have it), arms (whether the
+commit sets archive_command), restore (the plan of barman_restore) and latest (the same for the archive's end, where it was
+asked for).
 """
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import lo
 from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding, human
 from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
+from ansible_collections.pgrescue.barman.plugins.module_utils._way_back import ENDED
 
 MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
 # What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
@@ -138,6 +140,7 @@ def host_findings(facts, plan, backup, archives):
     return [
         server_active(facts["catalogue"]),
         under_way(facts["under_way"]),
+        *done_before(facts["records"], facts["wanted"]),
         data_directory(cluster),
         *data(cluster, facts["data"]),
         running_elsewhere(cluster),
@@ -166,6 +169,15 @@ def server_active(catalogue):
 def under_way(text):
     """Whether another recovery holds the server."""
     return finding("other_recovery", not text, text or "none is under way", "Two recoveries of one server destroy each other.", "Then run this again.")
+
+
+def done_before(records, wanted):
+    """Whether the last recovery was the same, as after a run that was cut off when all was done, and before that could be said."""
+    last = next((one for one in records if one.get("outcome") in ENDED), {})
+    return [note(
+        "done_before", f"the same recovery was finished by {last['finished_by']} at {last['ended']}",
+        "It is done once more: what was committed since then is set aside with the data of now.",
+    )] if last.get("outcome") == "committed" and last["asked"] == wanted else []
 
 
 def clone_findings(facts, plan, backup):

@@ -9,8 +9,8 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._target import par
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 
 UNTOUCHED = "Nothing was changed."
-# How the record of a recovery that is over says so: final, taken back after that, taken back before that. A failed one has changed nothing.
-ENDED = ("committed", "undone", "abandoned")
+# How the record of a recovery that is over says so: final, taken back after that, taken back before that, put back by itself.
+ENDED = ("committed", "undone", "abandoned", "failed")
 # What a plan says of the archive. The rest is about an empty directory, and there is none when the restored copy is used again.
 OF_THE_ARCHIVE = ("target", "wal", "archive", "server_active")
 
@@ -20,7 +20,7 @@ def recovery_left(facts):
 
     facts: verb, server, host, found (the marker or None), records (newest first), pause, confirm. Returns left, the marker or else
     the record of the recovery that is meant, and refusal, None or a sentence. Only confirm=<server> looks behind a recovery that
-    was taken back: undo.yml run twice must not go back twice.
+    was taken back or has failed: undo.yml run twice must not go back twice, nor after a failure to what nobody thinks of.
     """
     ended = [one for one in facts["records"] if one.get("outcome") in ENDED]
     if facts["confirm"] == facts["server"]:
@@ -44,7 +44,7 @@ def _recover(facts, found, _last):
 def _commit(facts, found, last):
     server = facts["server"]
     if found is None:
-        known = f" The last one, of {last['began']}, is {last['outcome']} already." if last else ""
+        known = f" The last one, of {last['began']}, {'has failed' if last['outcome'] == 'failed' else 'is ' + last['outcome'] + ' already'}." if last else ""
         return f"No recovery of {server} waits for a decision, so there is nothing to commit.{known} {UNTOUCHED}"
     if found["phase"] == "undo":
         return f"The recovery of {server} is being taken back, and that run was cut off. Finish it: {command('undo', server)}"
@@ -65,7 +65,11 @@ def _undo(facts, found, last):
     if last["outcome"] != "committed":
         before = any(one["outcome"] == "committed" for one in facts["records"])
         more = f" To take back the one before it as well, add -e confirm={server}" if before else ""
-        return f"The last recovery of {server}, of {last['began']}, was taken back already, by {last['undone_by']} at {last['undone_at']}. {UNTOUCHED}{more}"
+        ended = (
+            "has failed and put everything back itself, so there is nothing to undo" if last["outcome"] == "failed"
+            else f"was taken back already, by {last['undone_by']} at {last['undone_at']}"
+        )
+        return f"The last recovery of {server}, of {last['began']}, {ended}. {UNTOUCHED}{more}"
     if last["found"]["empty"]:
         return f"Before the recovery of {last['began']} there was no data on {last['host']}, so there is nothing to bring back. {UNTOUCHED}"
     return _elsewhere(facts, last)

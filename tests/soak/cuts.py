@@ -1,17 +1,19 @@
 # Copyright (c) 2026 pgrescue contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cuts recover.yml off at task boundaries, then runs it again or undoes it: at every point exactly one intact cluster.
+"""Cuts recover.yml, commit.yml and undo.yml off, then runs them again or undoes: at every point exactly one intact cluster.
 
-    python tests/soak/cuts.py                     every boundary, then the reboots, then the cuts of the network
+    python tests/soak/cuts.py                     every boundary of every playbook, once
     START=40 python tests/soak/cuts.py            the same from line 40 of the printed plan on
-    PLACES=74,52 python tests/soak/cuts.py        one recovery, cut at task 74, and the run that takes it up at its task 52
-    SAMPLE=6 SEED=7 python tests/soak/cuts.py     six cuts in a row into one recovery that is begun again each time, then undone or finished
+    BREADTH=1 SEED=7 python tests/soak/cuts.py    one boundary of each phase, for each kind of cut and each way to go on
+    SAMPLE=6 SEED=7 python tests/soak/cuts.py     six cuts in a row into one recovery, then it is finished or undone
 
-A cut is SIGKILL to the whole process group of ansible-playbook when a certain task begins (callback_plugins/cut.py). Between
-two boundaries with no task on a host in between, the hosts are the same, so only the last of them is cut. After each
-cut the hosts are looked at, then recover.yml runs again, or undo.yml takes it back, then they are looked at again: rows as the
-ledger says, no marker, pin, lock, process or temporary file left over, Barman content, archiving armed.
+Kinds of cut, when a certain task begins (callback_plugins/cut.py) or some seconds later: SIGKILL to the whole process group of
+ansible-playbook; the controller's way to a host is gone; a host loses its power and boots. Kind and way change from line to line,
+so that six seeds in a row meet every boundary with each. Between two boundaries with no task on a host in between, the hosts
+are the same, so only the last of them is cut. After each cut the hosts are looked at, and what the report says of them; then the
+playbook runs again, or undo.yml takes the recovery back, then they are looked at again: rows as the ledger says, no marker, pin,
+lock, process or temporary file left over, Barman content, archiving armed.
 """
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import groupby
 
 from lab import SERVER, TREE, Lab, Stopped
 
@@ -32,6 +35,11 @@ LEFT_IN_DATA = "recovery.signal standby.signal backup_label tablespace_map barma
 PROCESSES = r"""echo "processes $(ps -eo args= | grep -E 'rsync|pg_ctl|pg_basebackup|AnsiballZ|async_wrapper|barman (recover|restore|backup)' |
     grep -vE 'grep -E|ps -eo|bash -s' | head -n 5 | tr '\n' ';')" """
 ENGINE = os.path.join(TREE, "molecule", "engine")
+KINDS, WAYS = ("kill", "network", "reboot"), ("again", "undo")
+# The phases of a recovery, each with a number of tasks into which a sample cuts.
+PHASES = dict(plan=25, fence=20, aside=3, restore=4, replay=6, commit=12, serve=20)
+# What an answer of this kind promises about the hosts.
+UNTOUCHED = ("start", "unit", "beside", "inside", "stale", "markers", "keep")
 
 
 class Cuts:
@@ -40,9 +48,8 @@ class Cuts:
     def __init__(self):
         self.lab = Lab()
         self.rows, self.next, self.wrong, self.done = [], 1, [], 0
+        self.settle_addresses()
         self.lab.sql("DROP TABLE IF EXISTS soak_cut; CREATE TABLE soak_cut (id int PRIMARY KEY)")
-        self.can_undo = os.path.exists(os.path.join(TREE, "playbooks", "undo.yml"))
-        self.ways = ["again", "undo"] if self.can_undo else ["again"]
 
     # ---- the story
 
@@ -60,16 +67,21 @@ class Cuts:
         self.moment = self.lab.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM pg_sleep(0.2)")
         self.lab.sql("SELECT FROM pg_sleep(0.3)")
         self.rows += self.insert(3)
-        self.found = self.look()
+        self.found = self.settled()
         self.found["inode"] = self.lab.ssh(self.lab.postgres, f"stat -c %i {self.lab.data}")
 
-    def recover(self, cut_at=0, do=None, listing=None, holder=None, wait=True):
+    def recover(self, **words):
         """recover.yml to the moment; the exit code and the report."""
-        environment = dict(ANSIBLE_CALLBACK_PLUGINS=os.path.join(HERE, "callback_plugins"), ANSIBLE_CALLBACKS_ENABLED="cut", SOAK_CUT_AT=str(cut_at),
-                           SOAK_CUT_DO=do or "", SOAK_CUT_LIST=listing or "")
+        return self.play("recover", **words)
+
+    def play(self, playbook, variables=None, place="", do="", later=0, listing="", holder=None, wait=True):
+        """A playbook, perhaps cut off at a place; the exit code and the report."""
+        environment = dict(ANSIBLE_CALLBACK_PLUGINS=os.path.join(HERE, "callback_plugins"), ANSIBLE_CALLBACKS_ENABLED="cut", SOAK_CUT_AT=place,
+                           SOAK_CUT_DO=do, SOAK_CUT_LATER=str(later), SOAK_CUT_LIST=listing)
         if holder:
             environment["SUDO_USER"] = holder
-        return self.lab.play("recover", {"target_time": self.moment}, environment, wait=wait, session=True)
+        given = dict({"target_time": self.moment} if playbook == "recover" else {}, **(variables or {}))
+        return self.lab.play(playbook, given, environment, wait=wait, session=True)
 
     # ---- what is there
 
@@ -97,6 +109,15 @@ class Cuts:
             name, _space, value = line.partition(" ")
             found[name] = f"{found['processes']}{value}" if name == "processes" else value
         return found
+
+    def settled(self):
+        """The same, when what runs by itself has ended: a scheduled backup, a module whose run was killed."""
+        for _attempt in range(15):
+            seen = self.look()
+            if not seen["processes"]:
+                break
+            time.sleep(2)
+        return seen
 
     def in_the_middle(self):
         """What is wrong right after a cut: the old cluster must be there, whole, and nothing but a whole cluster may be startable."""
@@ -129,15 +150,10 @@ class Cuts:
         state = "in place" if old[0] == data else f"aside, in its place: {clusters.get(data, ['', 'nothing'])[1] or 'an unfinished copy'}"
         return f"old data {state}; start.conf {rest['start']}, {rest['postmasters']} postmaster", wrong
 
-    def afterwards(self, undone):
-        """What is wrong when it is over."""
+    def afterwards(self, undone, keep=False):
+        """What is wrong when it is over. What was set aside is removed, unless it is to be kept."""
         lab = self.lab
-        wrong, seen = [], self.look()
-        for _attempt in range(10):
-            if not seen["processes"]:
-                break
-            time.sleep(3)
-            seen = self.look()
+        wrong, seen = [], self.settled()
         new = set(seen["beside"].split()) - set(self.found["beside"].split())
         aside = {name for name in new if ".aside-" in name}
         if undone:
@@ -163,48 +179,109 @@ class Cuts:
             wrong.append(str(error))
         for _attempt in range(12):
             checks = json.loads(lab.ssh(lab.barman, f"barman cron >/dev/null 2>&1; sleep 1; barman -f json check {SERVER} || true", "barman"))[SERVER]
-            failed = [name for name, one in checks.items() if one["status"] != "OK"]
+            # A backup that a cut or the fence has ended early is on Barman's record as failed, and rightly so.
+            failed = [name for name, one in checks.items() if one["status"] != "OK" and name != "failed_backups"]
             if not failed:
                 break
             time.sleep(5)
         if failed:
             wrong.append(f"barman check: {failed}")
-        for name in aside:
+        for name in aside if not keep else ():
             lab.ssh(lab.postgres, f"rm -rf {os.path.dirname(lab.data)}/{name} {os.path.dirname(lab.data)}/{name}.pgrescue-restore.json")
         return wrong
 
-    # ---- one cut
+    # ---- cuts
 
-    def finish(self, way):
-        """Run again or undo; what is wrong with how it ended."""
-        code, report = self.recover() if way == "again" else self.lab.play("undo", {"confirm": SERVER})
-        return [] if code == 0 and report.get("outcome") == "DONE" else [f"{way} ended with {code}, {report.get('outcome')}: {report.get('message')}"]
+    def settle_addresses(self):
+        """A container that is started again gets another address, unless it was connected with one; a host keeps its own."""
+        for host in (self.lab.barman, self.lab.postgres):
+            name, address = f"{self.lab_name()}-{host}", self.lab.hosts[host]["ansible_host"]
+            subprocess.run(f"card=$({ENGINE} exec {name} cat /sys/class/net/eth0/address); {ENGINE} network disconnect {self.lab_name()} {name}; "
+                           f"{ENGINE} network connect --ip {address} --mac-address $card --alias {host} {self.lab_name()} {name}", shell=True, check=False)
 
-    def cut(self, label, places, way, do=None, heal=None):
-        """One recovery that is cut at places (one after the other), and how it came out."""
-        begin = time.monotonic()
-        self.life()
-        states, wrong = [], []
-        for place in places:
-            code, report = self.recover(place, do)
-            if do is None and code != -signal.SIGKILL:
-                states.append(f"not cut, it ended with {code} {report.get('outcome')}: {report.get('message')}")
-                if code or report.get("outcome") != "DONE":
-                    wrong.append(states[-1])
-                break
-            if heal:
-                heal()
+    def power(self, host):
+        """Shell commands: the host loses its power, and boots."""
+        name = f"{self.lab_name()}-{host}"
+        return f"{ENGINE} exec {name} sh -c 'kill -KILL -1'; {ENGINE} restart --time 0 {name}"
+
+    def way(self, host, gone):
+        """Shell commands: the controller's way to a host is gone, or back. Its sessions end, as they do sooner or later."""
+        word, name = "add" if gone else "del", f"{self.lab_name()}-{host}"
+        route = f"{ENGINE} exec {name} sh -c 'ip route {word} blackhole $(ip route show default | cut -d\" \" -f3)'"
+        return f"{ENGINE} exec {name} pkill -KILL -u admin sshd; {route}" if gone else route
+
+    @staticmethod
+    def lab_name():
+        """Whose hosts these are."""
+        return os.environ.get("LAB", "pgrescue")
+
+    def heal(self, kind, host):
+        """After a cut the host is there again."""
+        if kind == "network":
+            subprocess.run(self.way(host, gone=False), shell=True, check=False)
+        for _attempt in range(120 if kind != "kill" else 0):
+            try:
+                if self.lab.ssh(host, "systemctl is-system-running || true") in ("running", "degraded"):
+                    return
+            except Stopped:
+                pass
+            time.sleep(1)
+        if kind != "kill":
+            raise Stopped(f"{host} does not come back")
+
+    def one(self, playbook, place, kind, host, later):
+        """One cut: how it left the hosts, what is wrong with that, and whether the run has come to an end nevertheless."""
+        before = self.look()
+        do = {"kill": "", "network": self.way(host, gone=True), "reboot": self.power(host)}[kind]
+        code, report = self.play(playbook, place=place, do=do, later=later)
+        self.heal(kind, host)
+        said = f"{report.get('outcome')}: {report.get('message')}"
+        if code == 0:
+            return f"{place}: the run was over before it was cut", [], "done"
+        wrong = [f"not cut: {said}"] if kind == "kill" and code != -signal.SIGKILL else []
+        for _attempt in range(5):
             state, found = self.in_the_middle()
-            states.append(f"{place}: {state}")
-            print(f"cuts: {label}, cut at {place}: {state} {found or ''}", flush=True)
-            wrong += [f"after the cut at {place}: {one}" for one in found]
-        over = bool(states) and states[-1].startswith("not cut")
-        ended = do is not None and code == 0
-        if not over and not ended:
-            wrong += self.finish(way)
-        wrong += self.afterwards(undone=way == "undo" and not over and not ended)
+            if not found:
+                break
+            time.sleep(2)
+        wrong += found
+        after = self.look()
+        changed = {name: value for name, value in after.items() if name in UNTOUCHED and value != before[name]}
+        if report.get("outcome") == "REFUSED" and changed:
+            wrong.append(f"it said {said}, and changed {changed}")
+        back = playbook == "recover" and state.startswith("old data in place") and not after["markers"]
+        print(f"cuts: {playbook} cut at {place} by {kind}{f' of {host}' if kind != 'kill' else ''}{f', {later} s later' if later else ''}: {state}; "
+              f"{said[:1000]} {wrong or ''}", flush=True)
+        return f"{place} {kind}: {state}", [f"after the cut at {place}: {one}" for one in wrong], "nothing to undo" if back else None
+
+    def finish(self, playbook):
+        """Run it to its end; what is wrong with that."""
+        code, report = self.play(playbook)
+        outcome, message = report.get("outcome"), report.get("message")
+        # The cut came when all was done, and before it could be said.
+        done = code == 0 and outcome == "DONE" or playbook != "recover" and outcome == "REFUSED" and " already" in message
+        return [] if done else [f"{playbook} ended with {code}, {outcome}: {message}"]
+
+    def line(self, label, begin, cuts, way):
+        """One recovery that is cut (one cut after the other), and how it came out."""
+        started = time.monotonic()
+        self.life()
+        for playbook, variables in begin:
+            code, report = self.play(playbook, variables)
+            if code:
+                raise Stopped(f"{playbook} {variables} ended with {code}: {report.get('message')}")
+        states, wrong, over, last = [], [], None, cuts[-1][0]
+        for cut in cuts:
+            state, found, over = self.one(*cut)
+            states.append(state)
+            wrong += found
+            if over == "done":
+                break
+        if over != "done" and not (over and way == "undo"):
+            wrong += self.finish("undo" if way == "undo" else last)
+        wrong += self.afterwards(last == "undo" or way == "undo" and over != "done")
         self.done += 1
-        line = dict(line=label, cut=places, way=way, states=states, right=not wrong, seconds=round(time.monotonic() - begin, 1))
+        line = dict(line=label, way=way, states=states, right=not wrong, seconds=round(time.monotonic() - started, 1))
         if wrong:
             line["wrong"] = wrong
             self.wrong.append(line)
@@ -214,90 +291,97 @@ class Cuts:
 
     # ---- all of them
 
-    def boundaries(self):
-        """An uncut run; the numbers of the tasks at whose beginning the hosts differ from the boundary before, and their names."""
-        listing = os.path.join(self.lab.work, "tasks.jsonl")
+    def listed(self, playbook, variables=None):
+        """An uncut run; the places at whose beginning the hosts differ from the place before."""
+        listing = os.path.join(self.lab.work, f"{playbook}.jsonl")
         if os.path.exists(listing):
             os.unlink(listing)
-        self.life()
-        code, report = self.recover(listing=listing)
+        code, report = self.play(playbook, variables, listing=listing)
         if code:
-            raise Stopped(f"an uncut run ended with {code}: {report.get('message')}")
-        wrong = self.afterwards(undone=False)
-        if wrong:
-            raise Stopped(f"an uncut run left: {wrong}")
+            raise Stopped(f"an uncut run of {playbook} ended with {code}: {report.get('message')}")
         with open(listing, encoding="utf-8") as file:
             notes = [json.loads(line) for line in file]
-        names = {note["number"]: note["name"] for note in notes if "name" in note}
-        touched = {note["number"] for note in notes if note.get("touched")}
-        return [number + 1 for number in sorted(touched) if number + 1 in names], names
+        order = [note["place"] for note in notes if "name" in note]
+        touched = {note["place"] for note in notes if note.get("touched")}
+        return [after for place, after in zip(order, order[1:]) if place in touched]
 
-    def reboot(self):
-        """The command that takes the PostgreSQL host's power away and lets it boot."""
-        return f"{ENGINE} exec {self.lab_name()}-{self.lab.postgres} sh -c 'kill -KILL -1'; {ENGINE} restart --time 0 {self.lab_name()}-{self.lab.postgres}"
+    def boundaries(self):
+        """For each playbook, how the hosts come to where it begins, and its places; from uncut runs, which must leave nothing either.
 
-    @staticmethod
-    def lab_name():
-        """Whose hosts these are."""
-        return os.environ.get("LAB", "pgrescue")
+        Who goes on from a certain line has them from the run before.
+        """
+        paused, known = [("recover", {"pause": True})], os.path.join(self.lab.work, "boundaries.json")
+        if os.environ.get("START") and os.path.exists(known):
+            with open(known, encoding="utf-8") as file:
+                return json.load(file)
+        self.life()
+        found = {"recover": ([], self.listed("recover"))}
+        rows, wrong = self.rows, self.afterwards(False, keep=True)
+        self.rows = rows
+        # What undo.yml brings back.
+        found["undo"] = ([("recover", {})], self.listed("undo"))
+        wrong += self.afterwards(True)
+        self.life()
+        self.listed(*paused[0])
+        found["commit"] = (paused, self.listed("commit"))
+        wrong += self.afterwards(False)
+        if wrong:
+            raise Stopped(f"uncut runs left: {wrong}")
+        with open(known, "w", encoding="utf-8") as file:
+            json.dump(found, file)
+        return found
 
-    def booted(self):
-        """Wait until the PostgreSQL host has booted and lets us in."""
-        for _attempt in range(120):
-            try:
-                if self.lab.ssh(self.lab.postgres, "systemctl is-system-running || true") in ("running", "degraded"):
-                    return
-            except Stopped:
-                pass
-            time.sleep(1)
-        raise Stopped(f"{self.lab.postgres} does not boot")
+    def cuts(self, playbook, places, kind, chosen):
+        """Cuts of one kind at places of a playbook; a sixth of them in the middle of something."""
+        hosts, times = (self.lab.postgres, self.lab.postgres, self.lab.barman), (0, 0, 0, 0, 0, round(chosen.uniform(0.1, 5), 1))
+        return [(playbook, place, kind, chosen.choice(hosts), chosen.choice(times)) for place in places]
 
-    def network(self, host, cut):
-        """Take the controller's way to a host away, or give it back."""
-        word = "add" if cut else "del"
-        return (f"{ENGINE} exec {self.lab_name()}-{host} sh -c 'ip route {word} blackhole $(ip route show default | cut -d\" \" -f3)'"
-                + (f"; {ENGINE} exec {self.lab_name()}-{host} pkill -KILL -u admin sshd || true" if cut else ""))
-
-    def plan(self, numbers, seed):
-        """Every line of the soak: label, places, way, variant."""
-        lines = [([number], self.ways[(index + seed) % len(self.ways)], "kill") for index, number in enumerate(numbers)]
-        chosen = random.Random(seed)
-        lines += [([chosen.choice(numbers)], "again", "reboot") for _one in range(4)]
-        lines += [([chosen.choice(numbers)], "again", "network") for _one in range(4)]
+    def every(self, seed, chosen):
+        """Every boundary, kinds and ways in turn."""
+        lines, turn = [], seed
+        for playbook, (begin, places) in self.boundaries().items():
+            for place in places:
+                turn += 1
+                kind, way = KINDS[turn % 3], WAYS[turn // 3 % 2] if playbook != "undo" else "again"
+                lines.append((f"{playbook} {place}", begin, self.cuts(playbook, [place], kind, chosen), way))
         return lines
+
+    def broad(self, count, chosen):
+        """For each kind of cut: some recoveries cut in every phase and finished, some cut in one phase and undone, and the same of commit and undo."""
+        found, lines = self.boundaries(), []
+        phases = {playbook: [list(places) for _phase, places in groupby(places, lambda place: place.partition("+")[0])]
+                  for playbook, (_begin, places) in found.items()}
+        for _one in range(count):
+            for playbook, ways in (("recover", ["again"]), ("commit", WAYS), ("undo", ["again"])):
+                for kind in KINDS:
+                    for way in ways:
+                        places = [chosen.choice(some) for some in phases[playbook]]
+                        lines.append((f"{playbook} in every phase", found[playbook][0], self.cuts(playbook, places, kind, chosen), way))
+            for some in phases["recover"]:
+                for kind in KINDS:
+                    place = chosen.choice(some)
+                    lines.append((f"recover {place}", [], self.cuts("recover", [place], kind, chosen), "undo"))
+        return lines
+
+    def sample(self, count, chosen):
+        """Cuts in a row, each into the run that takes up the one before; the last one is taken up or taken back."""
+        phases = sorted((chosen.choice(list(PHASES)) for _one in range(count)), key=list(PHASES).index)
+        places = [f"{phase}+{chosen.randint(1, PHASES[phase])}" for phase in phases]
+        cuts = [self.cuts("recover", [place], chosen.choice(KINDS), chosen)[0] for place in places]
+        return [(f"{count} cuts in a row", [], cuts, chosen.choice(WAYS))]
 
     def run(self):
         """All, or a sample; the exit code."""
         seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
-        sample, start, stop = (int(os.environ.get(name) or 0) for name in ("SAMPLE", "START", "STOP"))
-        print(f"cuts: SEED={seed}{f' SAMPLE={sample}' if sample else ''}{f' START={start}' if start else ''}, afterwards: {' or '.join(self.ways)}", flush=True)
-        places = [int(place) for place in os.environ.get("PLACES", "").split(",") if place]
-        if places:
-            self.cut(f"PLACES={os.environ['PLACES']}", places, self.ways[seed % len(self.ways)])
-        elif sample:
-            self.sample(sample, random.Random(seed))
-        else:
-            numbers, names = self.boundaries()
-            lines = self.plan(numbers, seed)
-            print(f"cuts: {len(names)} tasks, {len(numbers)} boundaries at which the hosts differ, {len(lines)} lines", flush=True)
-            for index, (places, way, variant) in list(enumerate(lines, 1))[max(0, start - 1):stop or None]:
-                label = f"{index}/{len(lines)} {variant} before {names[places[0]]!r}"
-                if variant == "kill":
-                    self.cut(label, places, way)
-                elif variant == "reboot":
-                    self.cut(label, places, way, self.reboot(), self.booted)
-                else:
-                    host = self.lab.postgres
-                    self.cut(label, places, way, self.network(host, True),
-                             lambda host=host: subprocess.run(self.network(host, False), shell=True, check=False))
+        sample, breadth, start, stop = (int(os.environ.get(name) or 0) for name in ("SAMPLE", "BREADTH", "START", "STOP"))
+        chosen = random.Random(seed)
+        print(f"cuts: SEED={seed} SAMPLE={sample} BREADTH={breadth} START={start}", flush=True)
+        lines = self.sample(sample, chosen) if sample else self.broad(breadth, chosen) if breadth else self.every(seed, chosen)
+        print(f"cuts: {len(lines)} lines with {sum(len(line[2]) for line in lines)} cuts", flush=True)
+        for index, (label, *line) in list(enumerate(lines, 1))[max(0, start - 1):stop or None]:
+            self.line(f"{index}/{len(lines)} {label}", *line)
         print(f"cuts: SEED={seed}: {self.done} lines done, {len(self.wrong)} wrong", flush=True)
         return 1 if self.wrong else 0
-
-    def sample(self, count, chosen):
-        """Cuts in a row, each into the run that takes up the one before; the last one is taken up or taken back."""
-        # The first tasks only read; and a run that takes up another one has fewer tasks left.
-        places = [chosen.randrange(30, 115), *(chosen.randrange(30, 90) for _one in range(count - 1))]
-        self.cut(f"{count} cuts in a row", places, chosen.choice(self.ways))
 
 
 if __name__ == "__main__":

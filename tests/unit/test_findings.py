@@ -31,7 +31,7 @@ WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/400
 FACTS = dict(
     server="main", confirm="", asked="target_time=", drop={}, clone={}, archived=False,
     barman_address="barman", postgres_user="postgres", tablespaces={},
-    data="keep", cluster=CLUSTER, live=LIVE, under_way="", arms=False,
+    data="keep", cluster=CLUSTER, live=LIVE, under_way="", records=[], wanted=dict(type="latest"), arms=False,
     catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
     to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={},
     now="2026-11-23T04:20:00+00:00", restore=PLAN, latest={},
@@ -66,6 +66,14 @@ def test_nothing_is_wrong():
     assert found["plan"]["feasible"]
     assert [entry["check"] for entry in found["plan"]["findings"] if not entry["ok"]] == []
     assert len({entry["check"] for entry in found["plan"]["findings"]}) == len(found["plan"]["findings"])
+
+
+def test_the_same_recovery_again_is_said():
+    done = dict(outcome="committed", asked=dict(type="latest"), finished_by="maria@a", ended="2026-11-23T04:19:00+00:00")
+    found = one("done_before", records=[dict(outcome="cloned"), done])
+    assert found["ok"] and "by maria@a at 2026-11-23T04:19" in found["found"]
+    for records in ([dict(done, asked=dict(type="time"))], [dict(outcome="undone"), done], [dict(outcome="failed"), done]):
+        assert "done_before" not in [entry["check"] for entry in judge(records=records)["plan"]["findings"]]
 
 
 def test_all_red_findings_are_told_at_once():

@@ -30,11 +30,13 @@ def left(verb, found=None, *records, **changes):
 @pytest.mark.parametrize("verb, found, records, words", [
     ("commit", None, [], "nothing to commit"),
     ("commit", None, [record("committed")], "is committed already"),
+    ("commit", None, [record("failed"), record("committed")], "has failed"),
     ("commit", dict(MARKER, phase="restore"), [], "maria@controller repeats the same recover.yml"),
     ("commit", dict(MARKER, phase="undo"), [], "being taken back"),
     ("commit", dict(MARKER, host="other"), [], "a recovery on other"),
     ("undo", None, [], "nothing to undo"),
     ("undo", None, [record("failed")], "nothing to undo"),
+    ("undo", None, [record("failed", "20260915T120000Z"), record("committed")], "put everything back itself.*the one before it as well, add -e confirm=main"),
     ("undo", None, [record("undone")], "taken back already, by joe"),
     ("undo", None, [record("abandoned", "20260915T120000Z"), record("committed")], "20260915.*To take back the one before it as well, add -e confirm=main"),
     ("undo", None, [record("committed", found=dict(empty=True))], "there was no data on db"),
@@ -64,7 +66,8 @@ def test_what_is_under_way_is_taken_back_first(phase):
 
 def test_a_finished_one_is_taken_back_and_an_earlier_one_only_when_it_is_said():
     last, before = record("committed", "20260915T120000Z"), record("committed")
-    assert left("undo", None, record("failed", "20260916T120000Z"), last, before) == dict(left=last, refusal=None)
+    assert left("undo", None, last, before) == dict(left=last, refusal=None)
+    assert left("undo", None, record("failed", "20260916T120000Z"), last, before, confirm="main") == dict(left=last, refusal=None)
     taken = dict(last, outcome="undone")
     assert "taken back already" in left("undo", None, taken, before)["refusal"]
     assert left("undo", None, taken, before, confirm="main") == dict(left=before, refusal=None)

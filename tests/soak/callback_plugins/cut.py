@@ -8,9 +8,11 @@ name: cut
 type: notification
 short_description: Cuts a run off when a certain task begins
 description:
-  - Counts the tasks as they begin. At the one that E(SOAK_CUT_AT) numbers, the whole process group is killed with SIGKILL, or
-    the command in E(SOAK_CUT_DO) is run and the run goes on.
-  - Writes every task, with its number and whether it did anything on a host, to the file that E(SOAK_CUT_LIST) names.
+  - Counts the tasks of every phase of the recovery as they begin. At the one that E(SOAK_CUT_AT) names, or when its phase ends
+    earlier than that, the whole process group is killed with SIGKILL, or the command in E(SOAK_CUT_DO) is run and the run goes on.
+  - E(SOAK_CUT_AT) is V(PHASE+NUMBER), for example V(restore+2). Tasks before the first phase that is entered are those of V(plan).
+  - E(SOAK_CUT_LATER) is the number of seconds by which that comes after the beginning of the task.
+  - Writes every task, with its place and whether it did anything on a host, to the file that E(SOAK_CUT_LIST) names.
 requirements:
   - The run has a process group of its own.
 """
@@ -19,6 +21,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 
 from ansible.plugins.callback import CallbackBase
 
@@ -35,18 +38,32 @@ class CallbackModule(CallbackBase):
 
     def __init__(self):
         super().__init__()
-        self.count = 0
-        self.cut_at = int(os.environ.get("SOAK_CUT_AT") or 0)
+        self.phase, self.count = "plan", 0
+        phase, _plus, number = (os.environ.get("SOAK_CUT_AT") or "").partition("+")
+        self.cut_at = (phase, int(number)) if phase else None
+        self.later = float(os.environ.get("SOAK_CUT_LATER") or 0)
         self.command = os.environ.get("SOAK_CUT_DO")
         self.list = os.environ.get("SOAK_CUT_LIST")
 
     def v2_playbook_on_task_start(self, task, is_conditional):
+        before, entered = self.phase, task.get_name().rpartition("Enter the phase ")[2]
+        if entered != task.get_name() and entered != before:
+            self.phase, self.count = entered, 0
         self.count += 1
-        self._note(dict(number=self.count, name=task.get_name(), action=task.action))
-        if self.count == self.cut_at:
-            if not self.command:
-                os.killpg(0, signal.SIGKILL)
-            subprocess.run(self.command, shell=True, check=False, start_new_session=True, stdin=subprocess.DEVNULL)
+        self._note(dict(place=f"{self.phase}+{self.count}", name=task.get_name()))
+        if self.cut_at and ((self.phase, self.count) == self.cut_at or before == self.cut_at[0] != self.phase):
+            self.cut_at = None
+            if self.later:
+                timer = threading.Timer(self.later, self._cut)
+                timer.daemon = True
+                timer.start()
+            else:
+                self._cut()
+
+    def _cut(self):
+        if not self.command:
+            os.killpg(0, signal.SIGKILL)
+        subprocess.run(self.command, shell=True, check=False, start_new_session=True, stdin=subprocess.DEVNULL)
 
     def v2_playbook_on_handler_task_start(self, task):
         self.v2_playbook_on_task_start(task, False)
@@ -59,9 +76,8 @@ class CallbackModule(CallbackBase):
 
     def _ran(self, result):
         task = result.task if hasattr(result, "task") else result._task
-        answer = result.result if hasattr(result, "result") else result._result
         if task.action.rpartition(".")[2] not in HERE:
-            self._note(dict(number=self.count, touched=True, changed=bool(answer.get("changed"))))
+            self._note(dict(place=f"{self.phase}+{self.count}", touched=True))
 
     def _note(self, what):
         if self.list:
