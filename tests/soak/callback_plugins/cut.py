@@ -8,8 +8,8 @@ name: cut
 type: notification
 short_description: Cuts a run off when a certain task begins
 description:
-  - Counts the tasks of every phase of the recovery as they begin. At the one that E(SOAK_CUT_AT) names, or when its phase ends
-    earlier than that, the whole process group is killed with SIGKILL, or the command in E(SOAK_CUT_DO) is run and the run goes on.
+  - Counts the tasks of every phase of the recovery as they begin. At the one that E(SOAK_CUT_AT) names, or at the first one of a later
+    phase, the whole process group is killed with SIGKILL, or the command in E(SOAK_CUT_DO) is run and the run goes on.
   - E(SOAK_CUT_AT) is V(PHASE+NUMBER), for example V(restore+2). Tasks before the first phase that is entered are those of V(plan).
   - E(SOAK_CUT_LATER) is the number of seconds by which that comes after the beginning of the task.
   - Writes every task, with its place and whether it did anything on a host, to the file that E(SOAK_CUT_LIST) names.
@@ -27,6 +27,8 @@ from ansible.plugins.callback import CallbackBase
 
 # Actions that stay on the controller.
 HERE = ("set_fact", "debug", "assert", "fail", "include_tasks", "import_tasks", "include_role", "import_role", "meta", "set_stats", "add_host", "group_by")
+# In their order.
+PHASES = ("plan", "fence", "aside", "restore", "replay", "paused", "commit", "serve", "undo")
 
 
 class CallbackModule(CallbackBase):
@@ -40,18 +42,18 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self.phase, self.count = "plan", 0
         phase, _plus, number = (os.environ.get("SOAK_CUT_AT") or "").partition("+")
-        self.cut_at = (phase, int(number)) if phase else None
+        self.cut_at = (PHASES.index(phase), int(number)) if phase else None
         self.later = float(os.environ.get("SOAK_CUT_LATER") or 0)
         self.command = os.environ.get("SOAK_CUT_DO")
         self.list = os.environ.get("SOAK_CUT_LIST")
 
     def v2_playbook_on_task_start(self, task, is_conditional):
-        before, entered = self.phase, task.get_name().rpartition("Enter the phase ")[2]
-        if entered != task.get_name() and entered != before:
+        entered = task.get_name().rpartition("Enter the phase ")[2]
+        if entered in PHASES and entered != self.phase:
             self.phase, self.count = entered, 0
         self.count += 1
         self._note(dict(place=f"{self.phase}+{self.count}", name=task.get_name()))
-        if self.cut_at and ((self.phase, self.count) == self.cut_at or before == self.cut_at[0] != self.phase):
+        if self.cut_at and (PHASES.index(self.phase), self.count) >= self.cut_at:
             self.cut_at = None
             if self.later:
                 timer = threading.Timer(self.later, self._cut)
