@@ -133,6 +133,14 @@ def same_cluster(cluster, backup):
     return None in (cluster["system_identifier"], backup.get("system_identifier")) or str(cluster["system_identifier"]) == str(backup["system_identifier"])
 
 
+def standby_plan(facts):
+    """The plan of barman_restore for a standby, which is stopped and set aside first: facts are plan, cluster and backup."""
+    plan, cluster = facts["plan"], facts["cluster"]
+    asked = any(one["check"].startswith("space") for one in plan["findings"])
+    findings = restore_findings(plan["findings"]) + [cluster_major(cluster, facts["backup"])] + ([] if asked else [space(cluster, plan["restore_bytes"])])
+    return dict(plan, findings=findings, feasible=all(one["ok"] for one in findings))
+
+
 def host_findings(facts, plan, backup, archives):
     """What the PostgreSQL host says."""
     cluster = facts["cluster"]
@@ -152,7 +160,7 @@ def host_findings(facts, plan, backup, archives):
         archiving(cluster, facts["arms"]),
         ssh_to_barman(facts["to_barman"], facts["barman_address"], facts["postgres_user"]),
         manager(facts["processes"]),
-        standbys(facts["live"]),
+        standbys(facts["live"], facts["standbys"]),
         lost_with_old_data(facts["live"]),
     ]
 
@@ -365,10 +373,22 @@ def manager(processes):
     )
 
 
-def standbys(live):
-    """Who follows this server."""
-    attached = live.get("standbys")
-    return note("standbys", attached or "none attached", "Standbys follow the abandoned branch afterwards and have to be rebuilt." if attached else None)
+def standbys(live, known):
+    """Who follows this server: those of the inventory, and how many clients of its WAL are attached."""
+    attached = [one for one in (live.get("standbys") or "").split(", ") if one]
+    following = [one["host"] for one in known if one["follows"]]
+    others = [one["host"] for one in known if not one["follows"]]
+    found = "; ".join(
+        [f"attached: {', '.join(attached)}"] * bool(attached) + [f"of the inventory: {', '.join(following)}"] * bool(following)
+        + [f"{one['host']} of the inventory: {' '.join(one['said'].split())[:200] or 'not running as a standby'}" for one in known if not one["follows"]]
+    )
+    meaning = " ".join(
+        ["Those of the inventory are stopped for the recovery; after the commit they follow again, rebuilt from Barman."] * bool(following)
+        + [f"What is wrong with {', '.join(others)} stays so, until it is mended and standby.yml is run."] * bool(others)
+        + ["What is attached and not in the inventory (pg_primary_role: standby) has to be stopped and rebuilt by hand."]
+        * (len(attached) > len(following))
+    )
+    return note("standbys", found or "none attached, none in the inventory", meaning or None)
 
 
 def lost_with_old_data(live):

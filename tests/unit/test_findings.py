@@ -29,6 +29,7 @@ PLAN = dict(
 )
 WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/4000100", backup_ids=[BACKUP["backup_id"]])
 FACTS = dict(
+    standbys=[],
     server="main", confirm="", asked="target_time=", drop={}, clone={}, archived=False,
     barman_address="barman", postgres_user="postgres", tablespaces={},
     data="keep", cluster=CLUSTER, live=LIVE, under_way="", records=[], wanted=dict(type="latest"), arms=False,
@@ -115,6 +116,8 @@ def test_all_red_findings_are_told_at_once():
     ("running_server", {}, True, "2 clients connected (2 of app in shop from 10.0.0.9)"),
     ("running_server", dict(cluster=dict(running=None)), True, "not running"),
     ("standbys", dict(live=dict(standbys="10.0.0.4 as bd-replica")), True, "10.0.0.4 as bd-replica"),
+    ("standbys", dict(standbys=[dict(host="bd-replica", follows=True, said="")]), True, "of the inventory: bd-replica"),
+    ("standbys", dict(standbys=[dict(host="bd-replica", follows=False, said="ssh: no route")]), True, "bd-replica of the inventory: ssh: no route"),
     ("lost_with_old_data", dict(live=dict(slots="barman")), True, "slots: barman; subscriptions: 0"),
     ("not_archived_yet", {}, True, "1024 bytes, 0 finished segments, 12 seconds"),
     ("not_archived_yet", dict(live=dict(bytes=None, seconds=None)), True, "an unknown number of bytes, 0 finished segments, unknown seconds"),
@@ -254,3 +257,14 @@ def test_clone(check, cluster, clone, found):
     assert [entry["check"] for entry in red] == ([check] if check else [])
     assert not found or found in red[0]["found"]
     assert judged["latest"] is None
+
+
+def test_the_plan_of_a_standby_sets_its_old_data_aside():
+    full = red("destination", "/var/lib/postgresql/17/main is not empty on bd-replica: something else (PG_VERSION)")
+    facts = dict(plan=dict(PLAN, findings=[full], restore_bytes=1000), cluster=dict(CLUSTER, free_bytes=10**9), backup=BACKUP)
+    plan = _findings.standby_plan(facts)
+    assert plan["feasible"] and [one["check"] for one in plan["findings"]] == ["cluster_major", "space"]
+    tight = _findings.standby_plan(dict(facts, cluster=dict(CLUSTER, free_bytes=10)))
+    assert not tight["feasible"] and [one["check"] for one in tight["findings"] if not one["ok"]] == ["space"]
+    missing = _findings.standby_plan(dict(facts, plan=dict(facts["plan"], findings=[red("wal", "1 is missing")])))
+    assert not missing["feasible"]
