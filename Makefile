@@ -71,7 +71,7 @@ $(build)/barman/.done:
 	touch $@
 
 # Hours. On a lab of its own, or on the one that is there after `make molecule DESTROY=never`. START=N goes on with line N of cuts.py.
-soak: lab ## The long tests: every cut, random targets, two people at once (SEED, START, ROUNDS, RECOVERIES, PAIRS)
+soak: lab ## The long tests: every cut, random targets, two people at once (SEED, START, BREADTH, ROUNDS, RECOVERIES, PAIRS)
 	ansible-playbook playbooks/site.yml
 	status=0; export ROUNDS=$${ROUNDS:-60} RECOVERIES=$${RECOVERIES:-3}; for test in targets together cuts; do .venv/bin/python tests/soak/$$test.py || status=1; done; exit $$status
 

@@ -37,7 +37,7 @@ PROCESSES = r"""echo "processes $(ps -eo args= | grep -E 'rsync|pg_ctl|pg_baseba
 ENGINE = os.path.join(TREE, "molecule", "engine")
 KINDS, WAYS = ("kill", "network", "reboot"), ("again", "undo")
 # The phases of a recovery, each with a number of tasks into which a sample cuts.
-PHASES = dict(plan=25, fence=20, aside=3, restore=4, replay=6, commit=12, serve=20)
+PHASES = dict(plan=50, fence=30, aside=8, restore=8, replay=12, commit=14, serve=20)
 # What an answer of this kind promises about the hosts.
 UNTOUCHED = ("start", "unit", "beside", "inside", "stale", "markers", "keep")
 
