@@ -262,21 +262,25 @@ class Cuts:
         done = code == 0 and outcome == "DONE" or playbook != "recover" and outcome == "REFUSED" and " already" in message
         return [] if done else [f"{playbook} ended with {code}, {outcome}: {message}"]
 
-    def line(self, label, begin, cuts, way):
-        """One recovery that is cut (one cut after the other), and how it came out."""
-        started = time.monotonic()
+    def begin(self, runs):
+        """Some life, and the hosts come to where the cuts begin."""
         self.life()
-        for playbook, variables in begin:
+        for playbook, variables in runs:
             code, report = self.play(playbook, variables)
             if code:
                 raise Stopped(f"{playbook} {variables} ended with {code}: {report.get('message')}")
-        states, wrong, over, last = [], [], None, cuts[-1][0]
+
+    def line(self, label, begin, cuts, way):
+        """One recovery that is cut (one cut after the other), and how it came out."""
+        started = time.monotonic()
+        states, wrong, over, last = [], [], "done", cuts[-1][0]
         for cut in cuts:
+            if over == "done":      # at the beginning, and when a run has outlived its cut
+                wrong += self.afterwards(last == "undo") if states else []
+                self.begin(begin)
             state, found, over = self.one(*cut)
             states.append(state)
             wrong += found
-            if over == "done":
-                break
         if over != "done" and not (over and way == "undo"):
             wrong += self.finish("undo" if way == "undo" else last)
         wrong += self.afterwards(last == "undo" or way == "undo" and over != "done")
@@ -367,7 +371,7 @@ class Cuts:
         """Cuts in a row, each into the run that takes up the one before; the last one is taken up or taken back."""
         phases = sorted((chosen.choice(list(PHASES)) for _one in range(count)), key=list(PHASES).index)
         places = [f"{phase}+{chosen.randint(1, PHASES[phase])}" for phase in phases]
-        cuts = [self.cuts("recover", [place], chosen.choice(KINDS), chosen)[0] for place in places]
+        cuts = [self.cuts("recover", [place], kind, chosen)[0] for place, kind in zip(places, chosen.choices(KINDS, (4, 1, 1), k=count))]
         return [(f"{count} cuts in a row", [], cuts, chosen.choice(WAYS))]
 
     def run(self):
