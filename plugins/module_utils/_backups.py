@@ -95,6 +95,7 @@ def _parse_info(path):
 
 def _backup(server, backup_id, info, problem):
     tablespaces = ast.literal_eval(info.get("tablespaces") or "[]") or []
+    copied = ast.literal_eval(info.get("copy_stats") or "{}") or {}
     return dict(
         backup_id=backup_id,
         name=info.get("backup_name"),
@@ -110,6 +111,8 @@ def _backup(server, backup_id, info, problem):
         timeline=_number(info.get("timeline")),
         size_bytes=_number(info.get("size")),
         wal_bytes=None,
+        copied_bytes=_number(info.get("deduplicated_size")) or _number(info.get("size")),
+        copy_seconds=copied.get("total_time") or copied.get("copy_time"),
         wal_segment_bytes=_number(info.get("xlog_segment_size")) or DEFAULT_SEGMENT_BYTES,
         system_identifier=info.get("systemid"),
         postgresql_version=_number(info.get("version")),

@@ -4,6 +4,7 @@
 """The plan of a restore: every finding, green and red, before anything is touched. Pure: dicts in, dict out."""
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import SINCE
@@ -265,12 +266,19 @@ def barman_arguments(target, timeline, options, version, segment_bytes):
     return words + (["--delta-restore"] if options["delta"] and version >= SINCE["delta_restore"] else []) + list(options["extra_args"])
 
 
+def estimate(backup, restore_bytes):
+    """Seconds at the rate of the backup's own copy; null where that was not measured, or most of it was linked and not copied."""
+    seconds, copied = backup["copy_seconds"], backup["copied_bytes"]
+    return math.ceil(restore_bytes * seconds / copied) if seconds and copied and restore_bytes and copied * 2 > restore_bytes else None
+
+
 def assemble(server, backup, why, target, timeline, wal, restore_bytes, findings):
     """The plan as the contract has it."""
     return dict(
         server=server, backup_id=backup["backup_id"] if backup else None, why=why, target=target.shown, target_timeline=timeline,
         wal=dict(required=wal["required"] if wal else None, missing=wal["missing"] if wal else []),
-        restore_bytes=restore_bytes, estimate_seconds=None, findings=findings, feasible=all(one["ok"] for one in findings),
+        restore_bytes=restore_bytes, estimate_seconds=estimate(backup, restore_bytes) if backup else None,
+        findings=findings, feasible=all(one["ok"] for one in findings),
     )
 
 

@@ -189,6 +189,14 @@ servers:
           description: Bytes of the WAL archived after it and before the next backup's end, as C(barman list-backups) counts them.
           type: int
           returned: success
+        copied_bytes:
+          description: Bytes that Barman copied for it, without what it linked from the backup before. Null until it is done.
+          type: int
+          returned: success
+        copy_seconds:
+          description: Seconds that this copy took. Null until it is done, and of a snapshot.
+          type: float
+          returned: success
         wal_segment_bytes:
           description: Size of a WAL segment of that cluster.
           type: int

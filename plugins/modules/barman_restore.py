@@ -211,7 +211,8 @@ plan:
       description: The bytes of backup and WAL, null if they are not known.
       type: int
     estimate_seconds:
-      description: How long it will take, null unless a rate was measured.
+      description:
+        - How many seconds the copy will take at the rate of the backup's own, null where that was not measured or most of it was linked. Replay comes after it.
       type: int
     findings:
       description: All checks, green and red, each with C(check), C(ok), C(found), and for a red one C(meaning) and C(fix).

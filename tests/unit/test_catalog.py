@@ -49,6 +49,7 @@ def test_every_field_that_list_backups_shows(world):
         if entry["status"] == "DONE":
             assert (backup["size_bytes"], backup["wal_bytes"]) == (entry["size_bytes"], entry["wal_size_bytes"])
             assert int(datetime.fromisoformat(backup["end_time"]).timestamp()) == int(entry["end_time_timestamp"])
+            assert 500_000 < backup["copied_bytes"] < 30_000_000 and 0 < backup["copy_seconds"] < 60
             assert backup["retention_status"] in ("VALID", entry["retention_status"])
 
 

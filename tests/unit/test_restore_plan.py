@@ -20,7 +20,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._target import par
 
 NOW = datetime(2026, 11, 23, 4, 0, tzinfo=timezone.utc)
 BACKUP = dict(backup_id="20261123T033928", system_identifier="7711", postgresql_version=170006, size_bytes=1000, wal_segment_bytes=16777216,
-              tablespaces=[dict(name="history", location="/srv/history")])
+              copied_bytes=800, copy_seconds=4.1, tablespaces=[dict(name="history", location="/srv/history")])
 OPTIONS = dict(
     server="main", backup_id="auto", destination_directory="/pg/new", remote_ssh_command="ssh postgres@db", target_action="pause", tablespaces={}, jobs=None,
     bandwidth_limit=None, wal_delivery="copy", barman_address=None, all_wal=False, delta=False, staging_path=None, extra_args=[],
@@ -241,6 +241,17 @@ def test_plan_and_complaint():
     assert not plan["feasible"]
     assert (plan["target"]["utc"], plan["target_timeline"], plan["wal"]) == ("2026-11-23T03:30:00+00:00", 2, dict(required=3, missing=[]))
     assert _plan.complaint(plan) == "Nothing was changed. wal: a hole. It would end. Do this. space: full. No. Make room."
+
+
+@pytest.mark.parametrize("changes, size, seconds", [
+    ({}, 1000, 6),
+    (dict(copied_bytes=400), 1000, None),
+    (dict(copied_bytes=None), 1000, None),
+    (dict(copy_seconds=None), 1000, None),
+    ({}, None, None),
+])
+def test_the_estimate_is_of_the_backups_own_rate(changes, size, seconds):
+    assert _plan.estimate(dict(BACKUP, **changes), size) == seconds
 
 
 def test_tablespaces():
