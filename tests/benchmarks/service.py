@@ -70,11 +70,13 @@ def by_hand(moment, backup_id):
         steps[name] = steps.get(name, 0) + time.monotonic() - begun
 
     data = where["data"]
+    # The name that Barman knows the host by, as its configuration has it.
+    reach = ssh("barman-copia", "sudo -u barman barman show-servers main | sed -n 's/^[[:space:]]*ssh_command: //p'").strip()
     step("stop", "bd-principal", f"sudo systemctl stop {where['service']}")
     step("aside", "bd-principal", f"sudo mv {data} {data}.by-hand && sudo install -d -m 0700 -o postgres -g postgres {data}")
-    step("restore", "barman-copia", "sudo -u barman barman recover --target-tli current --target-action promote "
+    step("restore", "barman-copia", "cd /; sudo -u barman barman recover --target-tli current --target-action promote "
          f"--target-time {shlex.quote(moment.replace('T', ' ').replace('Z', '+00:00'))} "
-         f"--remote-ssh-command 'ssh postgres@bd-principal' main {backup_id} {data}")
+         f"--remote-ssh-command {shlex.quote(reach)} main {backup_id} {data}")
     step("replay", "bd-principal", f"sudo systemctl start {where['service']} && until sudo -u postgres psql -XAtc 'SELECT pg_is_in_recovery()' "
          "2>/dev/null | grep -qx f; do sleep 0.2; done")
     return steps
