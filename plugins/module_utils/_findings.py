@@ -136,15 +136,13 @@ def same_cluster(cluster, backup):
 def standby_plan(facts):
     """The plan of barman_restore for a standby, which is stopped and set aside first: facts are plan, cluster and backup."""
     plan, cluster = facts["plan"], facts["cluster"]
-    asked = any(one["check"].startswith("space") for one in plan["findings"])
-    findings = restore_findings(plan["findings"]) + [cluster_major(cluster, facts["backup"])] + ([] if asked else [space(cluster, plan["restore_bytes"])])
+    findings = restore_findings(plan["findings"]) + [cluster_major(cluster, facts["backup"])] + space_unless_asked(cluster, plan)
     return dict(plan, findings=findings, feasible=all(one["ok"] for one in findings))
 
 
 def host_findings(facts, plan, backup, archives):
     """What the PostgreSQL host says."""
     cluster = facts["cluster"]
-    asked = any(one["check"].startswith("space") for one in plan["findings"])
     return [
         server_active(facts["catalogue"]),
         under_way(facts["under_way"]),
@@ -154,7 +152,7 @@ def host_findings(facts, plan, backup, archives):
         running_elsewhere(cluster),
         system_identifier(cluster, backup, facts["server"], facts["confirm"]),
         cluster_major(cluster, backup),
-        *([] if asked else [space(cluster, plan["restore_bytes"])]),
+        *space_unless_asked(cluster, plan),
         running_server(cluster, facts["live"]),
         not_archived_yet(facts if archives else dict(facts, live={})),
         archiving(cluster, facts["arms"]),
@@ -301,6 +299,11 @@ def space(cluster, restore_bytes):
         "The disk would be full before the end, since the old data stays.",
         f"Make room on the file system of {cluster['real_data_directory']}.",
     )
+
+
+def space_unless_asked(cluster, plan):
+    """The same, unless barman_restore could look itself."""
+    return [] if any(one["check"].startswith("space") for one in plan["findings"]) else [space(cluster, plan["restore_bytes"])]
 
 
 def running_server(cluster, live):
