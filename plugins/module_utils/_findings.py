@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import loss
 from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding, human
@@ -27,6 +27,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._way_back import E
 MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
 # What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
 BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination")
+EVER = datetime.min.replace(tzinfo=timezone.utc)
 XIDS = 1 << 32
 # What barman_restore says of a clone's host it says of the Barman host; the way to the clone is made for the copy only.
 ELSEWHERE = re.compile(r"destination.*|postgresql_major|rsync|running|restore_running|tablespace .*|major_of_destination|space.*")
@@ -73,6 +74,14 @@ def live_window(facts):
     return next((one for one in reversed(catalogue["windows"]) if one["timeline"] in current), None)
 
 
+def _reached_by(catalogue, window):
+    """The moment up to which the archive tells what was committed: the end of the live branch's window, and of whatever was there before that
+    branch. Branches are numbered as they begin, so those with smaller numbers were there before."""
+    times = [window["end_time"]] + [one["begin_time"] for one in catalogue["timelines"] if one["timeline"] <= window["timeline"]]
+    times += [one["end_time"] for one in catalogue["windows"] if one["timeline"] < window["timeline"]]
+    return max((_moment(one) for one in times if one), default=EVER)
+
+
 def in_server(facts, window):
     """Whether the target lies in the WAL that only the running server holds: the backup and the timeline to plan with, or None."""
     plan, live = facts["restore"], facts["live"]
@@ -81,7 +90,7 @@ def in_server(facts, window):
     target, fitting = plan["target"], [one for one in facts["catalogue"]["backups"] if one["backup_id"] in window["backup_ids"]]
     moment = target["utc"] or facts["drop"].get("commit_time")
     if moment:
-        if window["end_time"] and _moment(moment) < _moment(window["end_time"]):
+        if _moment(moment) < _reached_by(facts["catalogue"], window):
             return None
         fitting = [one for one in fitting if _moment(one["end_time"]) <= _moment(moment)]
     elif target["type"] == "lsn":

@@ -169,13 +169,24 @@ def controldata(bin_path, data_directory):
     return parse_controldata(run(os.path.join(bin_path, "pg_controldata"), "-D", data_directory))
 
 
+def postmaster_file(data_directory):
+    """The lines of postmaster.pid, padded to all eight that PostgreSQL knows (its src/include/utils/pidfile.h)."""
+    try:
+        with open(os.path.join(data_directory, "postmaster.pid"), encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except (FileNotFoundError, NotADirectoryError):
+        lines = []
+    except PermissionError as error:
+        raise PostgresError(f"postmaster.pid of {data_directory} cannot be read ({error.strerror}). Run this as the owner of the data directory.") from error
+    return lines + [""] * (8 - len(lines))
+
+
 def postmaster(data_directory):
     """The process id of the living postmaster of a data directory, else null. The file alone proves nothing: it survives a crash."""
     try:
-        with open(os.path.join(data_directory, "postmaster.pid"), encoding="utf-8") as lines:
-            pid = abs(int(lines.readline()))
+        pid = abs(int(postmaster_file(data_directory)[0]))
         os.kill(pid, 0)
-    except (FileNotFoundError, NotADirectoryError, ProcessLookupError, ValueError):
+    except (ProcessLookupError, ValueError):
         return None
     except PermissionError:
         pass
@@ -190,11 +201,7 @@ def postmaster(data_directory):
 
 def login(data_directory, params):
     """psycopg2's host, port, user and dbname by LOGIN_ARGUMENTS; what they leave open is where the postmaster says that it listens."""
-    try:
-        with open(os.path.join(data_directory, "postmaster.pid"), encoding="utf-8") as file:
-            lines = [line.strip() for line in file] + [""] * 5
-    except OSError:
-        lines = [""] * 5
+    lines = postmaster_file(data_directory)
     return dict(
         host=params["login_unix_socket"] or lines[4] or "/var/run/postgresql", port=params["login_port"] or lines[3] or 5432,
         user=params["login_user"], dbname=params["login_db"], application_name="pgrescue",

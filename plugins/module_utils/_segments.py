@@ -15,8 +15,8 @@ import subprocess
 import tempfile
 from itertools import groupby, takewhile
 
-from ._wal import WalError, _content, _opener, _place, format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
-from ._walstream import HEADER, LINKED_AT_ONCE, UNPACKED_AT_ONCE
+from ._wal import UNPACKED_AT_ONCE, WalError, _content, _opener, _place, format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
+from ._walstream import HEADER, LINKED_AT_ONCE
 
 READ_BYTES = 4 << 30                          # how much WAL is read record by record; the pages are looked at in all of it
 BROKEN = re.compile(r"error: (?:error in WAL record at [0-9A-F]+/[0-9A-F]+: (.*)|(could not find a valid record after .*))")

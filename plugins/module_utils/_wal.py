@@ -26,6 +26,7 @@ HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 LOG_BYTES = 1 << 32
 TAIL_BYTES = 128 * 1024                       # how much of a segment's end is tried before all of it
 WALK_BACK = 256                               # segments without a commit that are searched before giving up
+UNPACKED_AT_ONCE = 8                          # packed segments that lie unpacked side by side
 
 COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
 UNREADABLE = ((b"(\xb5/\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4"), (b"\xff\x06\x00\x00sNaPpY", "snappy"))
@@ -117,18 +118,20 @@ def find_waldump(major, path_prefix=None):
 def last_commit(paths, program, after=None):
     """The End of a contiguous stretch of segments of one timeline, given as paths in order.
 
-    The last segment is read first; as long as no commit or abort record is found, the one before it is read too, up to
-    WALK_BACK segments. after: an LSN; records before it do not count (a backup is not consistent before its end).
+    The last segment is read first; as long as no commit or abort record is found, those before it are read too, more and more
+    at once, up to WALK_BACK segments. after: an LSN; records before it do not count (a backup is not consistent before its end).
     """
     end = End()
     try:
         end = _tail(program, paths[-1])
-        for index in range(len(paths) - 1, max(-1, len(paths) - 1 - WALK_BACK), -1):
-            if end.commit_time:
-                break
-            found = TRANSACTION_END.findall(_dump(program, paths[index:index + 2], "--rmgr=Transaction"))
+        begin, count = len(paths), 1
+        while not end.commit_time and begin > max(0, len(paths) - WALK_BACK):
+            last, begin = begin, max(0, begin - count)
+            # A record may go on in the segment that follows.
+            found = TRANSACTION_END.findall(_dump(program, paths[begin:last + 1], "--rmgr=Transaction"))
             if found:
                 end.commit_lsn, end.commit_time = _lsn(found[-1][0]), _time(found[-1][1])
+            count = min(2 * count, _at_once(paths))
     except WalError as error:
         end.reason = str(error)
         return end
@@ -151,8 +154,9 @@ def first_time(paths, program, start_lsn):
         began = END_OF_RECOVERY.search(_dump(program, paths[:1], f"--start={start_lsn}", "--limit=1"))
         if began:
             return _time(began.group(1))
-        for index in range(min(len(paths), WALK_BACK)):
-            found = TRANSACTION_END.search(_dump(program, paths[index:index + 2], "--rmgr=Transaction", "--limit=1"))
+        count = _at_once(paths)
+        for index in range(0, min(len(paths), WALK_BACK), count):
+            found = TRANSACTION_END.search(_dump(program, paths[index:index + count + 1], "--rmgr=Transaction", "--limit=1"))
             if found:
                 return _time(found.group(2))
     except WalError:
@@ -180,13 +184,18 @@ def _tail(program, path):
 
 
 def _dump(program, paths, *options, data=None):
-    """The output of pg_waldump over one or two neighbouring segments. It ends with an error at the end of what is there,
-    so its exit code says nothing; no record at all is an empty text."""
+    """The output of pg_waldump over neighbouring segments. It ends with an error at the end of what is there, so its exit code
+    says nothing; no record at all is an empty text."""
     names = [os.path.basename(path)[:24] for path in paths]               # without .partial
     with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
         for path, name in zip(paths, names):
             _place(path, os.path.join(directory, name), data)
-        return _run([program, f"--path={directory}", *options, *names])
+        return _run([program, f"--path={directory}", *options, names[0], *names[1:][-1:]])
+
+
+def _at_once(paths):
+    """How many segments pg_waldump is given: links cost nothing, unpacked ones room."""
+    return WALK_BACK if _opener(paths[0]) is open and _opener(paths[-1]) is open else UNPACKED_AT_ONCE
 
 
 def _run(command):

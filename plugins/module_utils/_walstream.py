@@ -15,13 +15,12 @@ import tempfile
 
 from ._archive import Archive, read_archive
 from ._timeline import Tree, by_timeline, read_timelines
-from ._wal import HISTORY, SEGMENT, WalError, _content, _opener, _place, find_waldump, first_time, format_lsn, parse_lsn, segment_name
+from ._wal import HISTORY, SEGMENT, UNPACKED_AT_ONCE, WalError, _content, _opener, _place, find_waldump, first_time, format_lsn, parse_lsn, segment_name
 from ._waldump import HEAD
 
 # XLOG_PAGE_MAGIC in src/include/access/xlog_internal.h
 MAJORS = {0xD106: 13, 0xD10D: 14, 0xD110: 15, 0xD113: 16, 0xD116: 17, 0xD118: 18}
 HEADER = struct.Struct("<HHIQIxxxxQI")         # magic, info, timeline, address, remaining, system identifier, bytes of a segment
-UNPACKED_AT_ONCE = 8
 LINKED_AT_ONCE = 100000
 
 

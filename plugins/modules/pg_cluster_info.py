@@ -136,6 +136,13 @@ running:
   description: The process id of the living postmaster, null if none lives. A C(postmaster.pid) left by a crash is not one.
   returned: success
   type: int
+status:
+  description:
+    - What that postmaster says of itself in the last line of C(postmaster.pid), null if none lives. See C(PM_STATUS_) in PostgreSQL's
+      C(src/include/utils/pidfile.h).
+  returned: success
+  type: str
+  sample: ready
 strangers:
   description:
     - The process ids of other PostgreSQL servers that work in the data directory, though its C(postmaster.pid) does not name them. They were started
@@ -288,6 +295,7 @@ def run(params):
     spaces = [dict(one, free_bytes=_filesystem.free_bytes(one["location"])) for one in _postgres.tablespaces(real)]
     wal = _postgres.external_wal(real)
     paths = [real] + [one["location"] for one in spaces] + ([wal] if wal else [])
+    running = _postgres.postmaster(real)
     return dict(
         control,
         **configured(place),
@@ -298,7 +306,8 @@ def run(params):
         mount_point=real in _filesystem.mount_points(),
         obstacles=[reason for reason in (obstacle(one["kind"], one["path"]) for one in belongings(real, {})) if reason],
         version=major,
-        running=_postgres.postmaster(real),
+        running=running,
+        status=_postgres.postmaster_file(real)[7] or None if running else None,
         strangers=_postgres.strangers(real),
         signal=next((kind for kind in ("standby", "recovery") if f"{kind}.signal" in names), None),
         size_bytes=_filesystem.size_bytes(*paths) if params["size"] else None,

@@ -3,17 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cuts recover.yml, commit.yml and undo.yml off, then runs them again or undoes: at every point exactly one intact cluster.
 
-    python tests/soak/cuts.py                     every boundary of every playbook, once
+    python tests/soak/cuts.py                     every boundary of every playbook, once for each way to go on
     START=40 python tests/soak/cuts.py            the same from line 40 of the printed plan on
     BREADTH=1 SEED=7 python tests/soak/cuts.py    one boundary of each phase, for each kind of cut and each way to go on
     SAMPLE=6 SEED=7 python tests/soak/cuts.py     six cuts in a row into one recovery, then it is finished or undone
 
 Kinds of cut, when a certain task begins (callback_plugins/cut.py) or some seconds later: SIGKILL to the whole process group of
-ansible-playbook; the controller's way to a host is gone; a host loses its power and boots. Kind and way change from line to line,
-so that six seeds in a row meet every boundary with each. Between two boundaries with no task on a host in between, the hosts
-are the same, so only the last of them is cut. After each cut the hosts are looked at, and what the report says of them; then the
-playbook runs again, or undo.yml takes the recovery back, then they are looked at again: rows as the ledger says, no marker, pin,
-lock, process or temporary file left over, Barman content, archiving armed.
+ansible-playbook; the controller's way to a host is gone; a host loses its power and boots. The kind changes from cut to cut, so
+that three seeds in a row meet every boundary with each. Between two boundaries with no task in between that may have changed a
+host, the hosts are the same, so only the last of them is cut. After each cut the hosts are looked at, and what the report says of
+them; then the playbook runs again (into the next cut, where a line has several), or undo.yml takes the recovery back. In the end
+they are looked at again: rows as the ledger says, no marker, pin, lock, process or temporary file left over, Barman content,
+archiving armed.
 """
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import groupby
+from itertools import cycle, groupby, islice, repeat
 
 from lab import SERVER, TREE, Lab, Stopped
 
@@ -40,6 +41,11 @@ KINDS, WAYS = ("kill", "network", "reboot"), ("again", "undo")
 PHASES = dict(plan=50, fence=30, aside=8, restore=8, replay=12, commit=14, serve=20)
 # What an answer of this kind promises about the hosts.
 UNTOUCHED = ("start", "unit", "beside", "inside", "stale", "markers", "keep")
+
+
+def phase_of(place):
+    """The phase in which a place is."""
+    return place.partition("+")[0]
 
 
 class Cuts:
@@ -335,43 +341,43 @@ class Cuts:
             json.dump(found, file)
         return found
 
-    def cuts(self, playbook, places, kind, chosen):
-        """Cuts of one kind at places of a playbook; a sixth of them in the middle of something."""
+    def cuts(self, playbook, places, kinds, chosen):
+        """Cuts at places of a playbook, of one kind after the other; a sixth of them in the middle of something."""
         hosts, times = (self.lab.postgres, self.lab.postgres, self.lab.barman), (0, 0, 0, 0, 0, round(chosen.uniform(0.1, 5), 1))
-        return [(playbook, place, kind, chosen.choice(hosts), chosen.choice(times)) for place in places]
+        return [(playbook, place, kind, chosen.choice(hosts), chosen.choice(times)) for place, kind in zip(places, kinds)]
 
     def every(self, seed, chosen):
-        """Every boundary, kinds and ways in turn."""
-        lines, turn = [], seed
+        """Every boundary, the kinds in turn: the cuts of a phase in a row into one recovery, which is finished; and each into one that is undone."""
+        lines, kinds = [], islice(cycle(KINDS), seed % 3, None)
         for playbook, (begin, places) in self.boundaries().items():
-            for place in places:
-                turn += 1
-                kind, way = KINDS[turn % 3], WAYS[turn // 3 % 2] if playbook != "undo" else "again"
-                lines.append((f"{playbook} {place}", begin, self.cuts(playbook, [place], kind, chosen), way))
+            for phase, some in groupby(places, phase_of):
+                some = list(some)
+                lines.append((f"{playbook} everywhere in {phase}", begin, self.cuts(playbook, some, kinds, chosen), "again"))
+                if playbook != "undo":
+                    lines += [(f"{playbook} {place}", begin, self.cuts(playbook, [place], kinds, chosen), "undo") for place in some]
         return lines
 
     def broad(self, count, chosen):
         """For each kind of cut: some recoveries cut in every phase and finished, some cut in one phase and undone, and the same of commit and undo."""
         found, lines = self.boundaries(), []
-        phases = {playbook: [list(places) for _phase, places in groupby(places, lambda place: place.partition("+")[0])]
-                  for playbook, (_begin, places) in found.items()}
+        phases = {playbook: [list(some) for _phase, some in groupby(places, phase_of)] for playbook, (_begin, places) in found.items()}
         for _one in range(count):
             for playbook, ways in (("recover", ["again"]), ("commit", WAYS), ("undo", ["again"])):
                 for kind in KINDS:
                     for way in ways:
                         places = [chosen.choice(some) for some in phases[playbook]]
-                        lines.append((f"{playbook} in every phase", found[playbook][0], self.cuts(playbook, places, kind, chosen), way))
+                        lines.append((f"{playbook} in every phase", found[playbook][0], self.cuts(playbook, places, repeat(kind), chosen), way))
             for some in phases["recover"]:
                 for kind in KINDS:
                     place = chosen.choice(some)
-                    lines.append((f"recover {place}", [], self.cuts("recover", [place], kind, chosen), "undo"))
+                    lines.append((f"recover {place}", [], self.cuts("recover", [place], repeat(kind), chosen), "undo"))
         return lines
 
     def sample(self, count, chosen):
         """Cuts in a row, each into the run that takes up the one before; the last one is taken up or taken back."""
         phases = sorted((chosen.choice(list(PHASES)) for _one in range(count)), key=list(PHASES).index)
         places = [f"{phase}+{chosen.randint(1, PHASES[phase])}" for phase in phases]
-        cuts = [self.cuts("recover", [place], kind, chosen)[0] for place, kind in zip(places, chosen.choices(KINDS, (4, 1, 1), k=count))]
+        cuts = self.cuts("recover", places, chosen.choices(KINDS, (4, 1, 1), k=count), chosen)
         return [(f"{count} cuts in a row", [], cuts, chosen.choice(WAYS))]
 
     def run(self):

@@ -28,7 +28,8 @@ def waldump(records, major):
         names = [word for word in command[1:] if not word.startswith("--")]
         if "--version" in options:
             return f"pg_waldump (PostgreSQL) {major}.1"
-        lines = [line for name in names for line in (records / f"{name}.txt").read_text().splitlines()]
+        texts = (path for path in sorted(records.glob("*.txt")) if names[0] <= path.stem <= names[-1])
+        lines = [line for path in texts for line in path.read_text().splitlines()]
         for option in options:
             if option.startswith("--start="):
                 start = parse_lsn(option[8:])

@@ -33,7 +33,7 @@ FACTS = dict(
     server="main", confirm="", asked="target_time=", drop={}, clone={}, archived=False,
     barman_address="barman", postgres_user="postgres", tablespaces={},
     data="keep", cluster=CLUSTER, live=LIVE, under_way="", records=[], wanted=dict(type="latest"), arms=False,
-    catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True)]),
+    catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True, begin_time=None)]),
     to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={},
     now="2026-11-23T04:20:00+00:00", restore=PLAN, latest={},
 )
@@ -199,6 +199,17 @@ def test_a_moment_that_only_the_running_server_holds():
 ])
 def test_a_moment_that_nobody_holds(changes):
     assert judge(plan=LATE, **changes)["latest"] is None
+
+
+@pytest.mark.parametrize("begun, ended, there", [
+    ("2026-11-23T04:15:00+00:00", None, True), ("2026-11-23T04:25:00+00:00", None, False), (None, "2026-11-23T04:25:00+00:00", False),
+])
+def test_a_moment_before_the_live_branch(begun, ended, there):
+    """Nothing of the live branch is archived yet, so when it began is not known; other branches, with smaller numbers, were there before it."""
+    timelines = [dict(timeline=number, current=number == 3, begin_time=begun if number == 2 else None) for number in (1, 2, 3)]
+    windows = [dict(WINDOW, timeline=2, end_time=ended), dict(WINDOW, timeline=3, end_time=None)]
+    found = judge(plan=LATE, catalogue=dict(FACTS["catalogue"], timelines=timelines, windows=windows))
+    assert found["latest"] == (dict(backup_id=BACKUP["backup_id"], timeline=3) if there else None)
 
 
 DROP = dict(commit_time="2026-11-23T04:20:00.000000+00:00", commits_between=0, summary="transaction 747, which dropped public.customer")

@@ -96,6 +96,9 @@ def test_postmaster_needs_a_living_process_at_home_there(tmp_path):
     for text in ("", "x\n", "4194303\n"):
         pid.write_text(text)
         assert _postgres.postmaster(str(tmp_path)) is None
+    assert _postgres.postmaster_file(str(tmp_path))[7] == ""
+    pid.write_text("17\n/data\n1763900000\n5432\n/run/postgresql\n*\n 5432001  32768\nstopping\n")
+    assert _postgres.postmaster_file(str(tmp_path))[7] == "stopping"
     pid.write_text(f"{os.getpid()}\n")
     assert _postgres.postmaster(str(tmp_path)) is None  # another program that has got the number
     here = os.getcwd()

@@ -12,7 +12,8 @@ description:
     phase, the whole process group is killed with SIGKILL, or the command in E(SOAK_CUT_DO) is run and the run goes on.
   - E(SOAK_CUT_AT) is V(PHASE+NUMBER), for example V(restore+2). Tasks before the first phase that is entered are those of V(plan).
   - E(SOAK_CUT_LATER) is the number of seconds by which that comes after the beginning of the task.
-  - Writes every task, with its place and whether it did anything on a host, to the file that E(SOAK_CUT_LIST) names.
+  - Writes every task, with its place and whether it may have changed a host, to the file that E(SOAK_CUT_LIST) names. A module that says
+    that it has changed nothing is believed, a command is not.
 requirements:
   - The run has a process group of its own.
 """
@@ -25,8 +26,8 @@ import threading
 
 from ansible.plugins.callback import CallbackBase
 
-# Actions that stay on the controller.
-HERE = ("set_fact", "debug", "assert", "fail", "include_tasks", "import_tasks", "include_role", "import_role", "meta", "set_stats", "add_host", "group_by")
+# Actions that do what they are told, and say what they are told to say of it.
+COMMANDS = ("command", "shell", "raw", "script")
 # In their order.
 PHASES = ("plan", "fence", "aside", "restore", "replay", "paused", "commit", "serve", "undo")
 
@@ -77,8 +78,8 @@ class CallbackModule(CallbackBase):
         self._ran(result)
 
     def _ran(self, result):
-        task = result.task if hasattr(result, "task") else result._task
-        if task.action.rpartition(".")[2] not in HERE:
+        task, returned = (result.task, result.result) if hasattr(result, "task") else (result._task, result._result)
+        if returned.get("changed") or task.action.rpartition(".")[2] in COMMANDS:
             self._note(dict(place=f"{self.phase}+{self.count}", touched=True))
 
     def _note(self, what):
