@@ -208,7 +208,7 @@ def test_a_moment_before_the_live_branch(begun, ended, there):
     """Nothing of the live branch is archived yet, so when it began is not known; other branches, with smaller numbers, were there before it."""
     timelines = [dict(timeline=number, current=number == 3, begin_time=begun if number == 2 else None) for number in (1, 2, 3)]
     windows = [dict(WINDOW, timeline=2, end_time=ended), dict(WINDOW, timeline=3, end_time=None)]
-    found = judge(plan=LATE, catalogue=dict(FACTS["catalogue"], timelines=timelines, windows=windows))
+    found = judge(plan=dict(LATE, target_timeline=None), catalogue=dict(FACTS["catalogue"], timelines=timelines, windows=windows))
     assert found["latest"] == (dict(backup_id=BACKUP["backup_id"], timeline=3) if there else None)
 
 
