@@ -46,8 +46,13 @@ options:
       - V(stopped) ends the receiver. What it has received whole is archived.
       - V(running) starts it by C(barman cron), which makes the slot too where C(create_slot) is V(auto), and waits until it streams.
       - Barman's own cron starts a receiver each minute. As long as PostgreSQL takes no connection, that one ends at once.
+      - V(absent) is for a server that is to stream no more, before C(streaming_archiver) is taken out of its configuration. It is refused
+        as long as C(barman check) does not find that WAL comes by C(archive_command). The receiver ends, what it has received whole is archived,
+        the rest, which comes again by C(archive_command), is moved to C(.pgrescue/SERVER.streaming-TIME) below C(barman_home), and its slot, which
+        would have PostgreSQL keep WAL until the disk is full, is dropped (C(barman receive-wal --drop-slot)). With C(create_slot = manual)
+        Barman's cron does not make it again.
     type: str
-    choices: [running, stopped]
+    choices: [running, stopped, absent]
     default: running
   timeline:
     description:
@@ -84,6 +89,13 @@ EXAMPLES = r"""
   become: true
   become_user: barman
 
+- name: Stream no more
+  pgrescue.barman.barman_receive_wal:
+    server: main
+    state: absent
+  become: true
+  become_user: barman
+
 - name: Receive WAL again
   pgrescue.barman.barman_receive_wal:
     server: main
@@ -108,7 +120,7 @@ resumes_at:
   type: str
   sample: "00000002000000000000001C"
 moved:
-  description: Where files went that would have it resume elsewhere.
+  description: Where files went that would have it resume elsewhere, and with O(state=absent) all that is left.
   returned: success
   type: list
   elements: str
@@ -130,6 +142,8 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._receive import ho
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import SEGMENT, parse_lsn
 
 PAUSE = 1
+# What 'barman check' says of archive_command.
+ARCHIVING = ("archive_mode", "archive_command", "continuous_archiving")
 
 
 def stop(module, barman, server, lock, deadline):
@@ -175,23 +189,72 @@ def place(module, configuration, server):
     """Have the receiver resume on a timeline: the segment, where files in the way went, and whether anything changed."""
     backups = [backup for backup in read_backups(server) if backup["begin_wal"]]
     size = backups[-1]["wal_segment_bytes"] if backups else DEFAULT_SEGMENT_BYTES
-    directory = server.directory("streaming_wals_directory")
-    files = os.listdir(directory) if os.path.isdir(directory) else []
+    directory, files = received(server)
     known = read_archive(server).names + [name for name in files if SEGMENT.fullmatch(name)]
     segment = resume_at(module.params["timeline"], module.params["lsn"], size, known)
-    away = os.path.join(configuration.home, ".pgrescue", f"{server.name}.streaming-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}")
-    moves = [(os.path.join(directory, name), os.path.join(away, name)) for name in in_the_way(files, segment)]
     missing = f"{segment}.partial" not in files
-    if not module.check_mode:
+    moved = put_away(module, configuration, server, in_the_way(files, segment))
+    if missing and not module.check_mode:
         os.makedirs(directory, exist_ok=True)
-        if moves:
-            os.makedirs(away, mode=0o700)
-        for source, target in moves:
-            shutil.move(source, target)
-        if missing:
-            with open(os.path.join(directory, f"{segment}.partial"), "xb"):
-                pass
-    return segment, [target for _source, target in moves], bool(moves) or missing
+        with open(os.path.join(directory, f"{segment}.partial"), "xb"):
+            pass
+    return segment, moved, bool(moved) or missing
+
+
+def received(server):
+    """The receiver's directory, and the names in it."""
+    directory = server.directory("streaming_wals_directory")
+    return directory, sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+
+
+def put_away(module, configuration, server, names):
+    """Move files out of the receiver's directory; where they are then."""
+    directory = server.directory("streaming_wals_directory")
+    away = os.path.join(configuration.home, ".pgrescue", f"{server.name}.streaming-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}")
+    if names and not module.check_mode:
+        os.makedirs(away, mode=0o700)
+        for name in names:
+            shutil.move(os.path.join(directory, name), os.path.join(away, name))
+    return [os.path.join(away, name) for name in names]
+
+
+def leave(module, barman, configuration, server, lock, deadline):
+    """End streaming, once WAL comes by archive_command too: where the rest went, and whether anything changed."""
+    while failed := not_archiving(barman, server):
+        if module.check_mode:
+            break
+        if time.monotonic() > deadline:
+            raise BarmanError(
+                f"server {server.name} does not archive by archive_command, so streaming is the only way by which its WAL comes: 'barman check' finds failed: "
+                f"{', '.join(failed)}. Nothing was changed. Arm archive_command (role pg_primary, pg_primary_archive_method=archive_command), see a "
+                f"segment arrive ('barman switch-wal --force --archive {server.name}'), then run this again."
+            )
+        time.sleep(PAUSE)
+    if module.check_mode:
+        return [], True
+    while True:
+        stop(module, barman, server, lock, deadline)
+        answer = barman.call("receive-wal", "--drop-slot", server.name, accept=(0, 1)) if server.options.get("slot_name") else None
+        if answer is None or not answer.error or any("does not exist" in line for line in answer.error):
+            break
+        if time.monotonic() > deadline:
+            raise BarmanError(f"the slot of {server.name} is not dropped: {answer.reason}. See who uses it (pg_replication_slots), then run this again.")
+        time.sleep(PAUSE)
+    while alone := [name for name in received(server)[1] if SEGMENT.fullmatch(name) and name not in read_archive(server).names]:
+        if time.monotonic() > deadline:
+            raise BarmanError(
+                f"{', '.join(alone)} of server {server.name} was received by streaming, and is not archived. The slot is gone, the files are where they "
+                f"were. See that 'barman archive-wal {server.name}' archives them, or what Barman's log says of them, then run this again."
+            )
+        barman.call("archive-wal", server.name, accept=(0, 1))
+        time.sleep(PAUSE)
+    return put_away(module, configuration, server, received(server)[1]), True
+
+
+def not_archiving(barman, server):
+    """The checks of Barman that say that WAL does not come by archive_command."""
+    checks = barman.call("check", server.name, accept=(0, 1)).data.get(server.name, {})
+    return [name for name in ARCHIVING if checks.get(name, {}).get("status") != "OK"]
 
 
 def run(module):
@@ -210,6 +273,9 @@ def run(module):
             result["resumes_at"], result["moved"], changed = place(module, configuration, server)
             result["changed"] = result["changed"] or changed
         return result
+    if params["state"] == "absent":
+        result["moved"], result["changed"] = leave(module, barman, configuration, server, lock, deadline)
+        return result
     pid = holder(lock)
     result["changed"] = not (pid and streams(pid))
     if result["changed"] and not module.check_mode:
@@ -222,7 +288,7 @@ def main():
         argument_spec=dict(
             BARMAN_ARGUMENTS,
             server=dict(type="str", required=True),
-            state=dict(type="str", choices=["running", "stopped"], default="running"),
+            state=dict(type="str", choices=["running", "stopped", "absent"], default="running"),
             timeline=dict(type="int"),
             lsn=dict(type="str"),
             timeout=dict(type="int", default=120),

@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -211,10 +212,10 @@ class Cuts:
         return f"{ENGINE} exec {name} sh -c 'kill -KILL -1'; {ENGINE} restart --time 0 {name}"
 
     def way(self, host, gone):
-        """Shell commands: the controller's way to a host is gone, or back. Its sessions end, as they do sooner or later."""
+        """Shell commands: the controller's way to a host is gone, or back. Its sessions end, as they do sooner or later (15 minutes)."""
         word, name = "add" if gone else "del", f"{self.lab_name()}-{host}"
         route = f"{ENGINE} exec {name} sh -c 'ip route {word} blackhole $(ip route show default | cut -d\" \" -f3)'"
-        return f"{ENGINE} exec {name} pkill -KILL -u admin sshd; {route}" if gone else route
+        return f"{route}; pkill -KILL -f '[s]sh .*{re.escape(self.lab.hosts[host]['ansible_host'])}'" if gone else route
 
     @staticmethod
     def lab_name():
