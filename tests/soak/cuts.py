@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -212,10 +211,10 @@ class Cuts:
         return f"{ENGINE} exec {name} sh -c 'kill -KILL -1'; {ENGINE} restart --time 0 {name}"
 
     def way(self, host, gone):
-        """Shell commands: the controller's way to a host is gone, or back. Its sessions end, as they do sooner or later (15 minutes)."""
+        """Shell commands: the controller's way to a host is gone, or back. Its sessions end first, which TCP would see a quarter of an hour later."""
         word, name = "add" if gone else "del", f"{self.lab_name()}-{host}"
         route = f"{ENGINE} exec {name} sh -c 'ip route {word} blackhole $(ip route show default | cut -d\" \" -f3)'"
-        return f"{route}; pkill -KILL -f '[s]sh .*{re.escape(self.lab.hosts[host]['ansible_host'])}'" if gone else route
+        return f"{ENGINE} exec {name} pkill -KILL -u admin sshd; sleep 0.5; {route}" if gone else route
 
     @staticmethod
     def lab_name():
