@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 
-from ._wal import WalError, _place, _run, format_lsn, parse_lsn, segment_name
+from ._wal import WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name
 
 ENDED = re.compile(r"tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:(\d+): )?\d{4}-")
 POINT = re.compile(r", lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: RESTORE_POINT (.*)")
@@ -87,9 +87,9 @@ def _lines(source, timeline, first, last, *options):
     start = [] if any(option.startswith("--start") for option in options) else [f"--start={format_lsn(first * source.size)}"]
     with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
         for path in paths:
-            _place(path, os.path.join(directory, os.path.basename(path)), None)
+            provide(path, os.path.join(directory, os.path.basename(path)))
         command = [source.program, f"--path={directory}", f"--timeline={timeline}", *start, *options]
         try:
-            return _run(command).splitlines()
+            return run_waldump(command).splitlines()
         except OSError as error:
             raise WalError(f"WAL cannot be read: {error}") from error

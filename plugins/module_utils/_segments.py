@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from itertools import groupby, takewhile
 
-from ._wal import UNPACKED_AT_ONCE, WalError, _content, _opener, _place, format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
+from ._wal import UNPACKED_AT_ONCE, WalError, content, format_lsn, opener_of, parse_lsn, provide, segment_name, segment_number, segment_timeline
 from ._walstream import HEADER, LINKED_AT_ONCE
 
 READ_BYTES = 4 << 30                          # how much WAL is read record by record; the pages are looked at in all of it
@@ -48,7 +48,7 @@ def first_page(path, size, identifier):
     name = os.path.basename(path)
     try:
         length = _length(path)
-        header = _content(path, HEADER.size) if length is not None else b""
+        header = content(path, HEADER.size) if length is not None else b""
     except WalError as error:
         return f"it cannot be unpacked: {error}"
     if len(header) < HEADER.size:
@@ -66,7 +66,7 @@ def first_page(path, size, identifier):
 def _readable(path):
     """Whether it is WAL once it is unpacked: what is packed or encrypted in another way is left to PostgreSQL."""
     try:
-        return _content(path, 2)[1:] == b"\xd1"
+        return content(path, 2)[1:] == b"\xd1"
     except WalError:
         return False
 
@@ -74,14 +74,14 @@ def _readable(path):
 def _length(path):
     """The bytes of the content, without unpacking it: gzip keeps them at its end, of others it is not known (None)."""
     try:
-        opener = _opener(path)
+        found = opener_of(path)
     except WalError:
         return None
-    if opener is gzip.open:
+    if found is gzip.open:
         with open(path, "rb") as file:
             file.seek(-4, os.SEEK_END)
             return int.from_bytes(file.read(4), "little")
-    return os.stat(path).st_size if opener is open else None
+    return os.stat(path).st_size if found is open else None
 
 
 def _read(paths, size, program, start, last):
@@ -94,7 +94,7 @@ def _read(paths, size, program, start, last):
                 batch = batch[:UNPACKED_AT_ONCE]
             for path in batch:
                 try:
-                    _place(path, os.path.join(directory, os.path.basename(path)), None)
+                    provide(path, os.path.join(directory, os.path.basename(path)))
                 except WalError as error:
                     return os.path.basename(path), f"it cannot be unpacked: {error}"
             found = _broken(_errors(program, directory, batch, size, start), size, batch)

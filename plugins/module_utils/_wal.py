@@ -11,11 +11,13 @@ from __future__ import annotations
 import bz2
 import glob
 import gzip
+import importlib
 import lzma
 import os
 import re
 import struct
 import subprocess
+import sys
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -29,7 +31,9 @@ WALK_BACK = 256                               # segments without a commit that a
 UNPACKED_AT_ONCE = 8                          # packed segments that lie unpacked side by side
 
 COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
-UNREADABLE = ((b"(\xb5/\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4"), (b"\xff\x06\x00\x00sNaPpY", "snappy"))
+# What Barman compresses with a package outside the standard library is read with that package, where this Python has it.
+PACKAGES = ((b"(\xb5/\xfd", "zstd", "zstandard"), (b"\x04\x22\x4d\x18", "lz4", "lz4.frame"))
+SNAPPY = b"\xff\x06\x00\x00sNaPpY"
 
 RECORD = re.compile(r"^rmgr: .*?, lsn: ([0-9A-F]+/[0-9A-F]+), ", re.MULTILINE)
 TRANSACTION_END = re.compile(
@@ -89,7 +93,7 @@ def segment_timeline(name):
 def system_identifier(path):
     """The system identifier in a segment's first page header as text, or None when the file cannot be read."""
     try:
-        header = _content(path, 32)
+        header = content(path, 32)
     except WalError:
         return None
     return str(struct.unpack_from("<Q", header, 24)[0]) if len(header) == 32 else None
@@ -97,7 +101,7 @@ def system_identifier(path):
 
 def read_text(path):
     """The text of a file that Barman may have compressed (history files)."""
-    return _content(path).decode("utf-8", "replace")
+    return content(path).decode("utf-8", "replace")
 
 
 def find_waldump(major, path_prefix=None):
@@ -166,7 +170,7 @@ def first_time(paths, program, start_lsn):
 
 def _tail(program, path):
     """Last record and last commit of one segment, found near its end where possible: a switched segment ends in zeros."""
-    data = _content(path)
+    data = content(path)
     used = len(data.rstrip(b"\0"))
     size = len(data)
     begin = segment_number(os.path.basename(path), size) * size if size and not size & (size - 1) else None
@@ -189,16 +193,16 @@ def _dump(program, paths, *options, data=None):
     names = [os.path.basename(path)[:24] for path in paths]               # without .partial
     with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
         for path, name in zip(paths, names):
-            _place(path, os.path.join(directory, name), data)
-        return _run([program, f"--path={directory}", *options, names[0], *names[1:][-1:]])
+            provide(path, os.path.join(directory, name), data)
+        return run_waldump([program, f"--path={directory}", *options, names[0], *names[1:][-1:]])
 
 
 def _at_once(paths):
     """How many segments pg_waldump is given: links cost nothing, unpacked ones room."""
-    return WALK_BACK if _opener(paths[0]) is open and _opener(paths[-1]) is open else UNPACKED_AT_ONCE
+    return WALK_BACK if opener_of(paths[0]) is open and opener_of(paths[-1]) is open else UNPACKED_AT_ONCE
 
 
-def _run(command):
+def run_waldump(command):
     try:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace",
@@ -208,43 +212,49 @@ def _run(command):
         raise WalError(f"{command[0]} cannot be run: {error.strerror}") from error
 
 
-def _place(path, target, data):
+def provide(path, target, data=None):
     """Put a segment where pg_waldump finds it: as a link, or unpacked."""
-    if _opener(path) is open:
+    if opener_of(path) is open:
         os.symlink(os.path.abspath(path), target)
         return
     with open(target, "wb") as unpacked:
-        unpacked.write(_content(path) if data is None else data)
+        unpacked.write(content(path) if data is None else data)
 
 
-def _content(path, size=-1):
+def content(path, size=-1):
     """The unpacked content of a file, all of it or its first bytes."""
     try:
-        with _opener(path)(path, "rb") as source:
+        with opener_of(path)(path, "rb") as source:
             return source.read(size)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, lzma.LZMAError, zlib.error, getattr(sys.modules.get("zstandard"), "ZstdError", OSError)) as error:
         raise WalError(f"{path} cannot be read: {error}") from error
 
 
-def _opener(path):
+def opener_of(path):
     """How to open a file, by the bytes with which it begins."""
     try:
         with open(path, "rb") as source:
-            magic = source.read(8)
+            magic = source.read(10)
     except OSError as error:
         raise WalError(f"{path} cannot be read: {error.strerror}") from error
     for known, opener in COMPRESSIONS:
         if magic.startswith(known):
             return opener
-    for known, name in UNREADABLE:
+    for known, name, package in PACKAGES:
         if magic.startswith(known):
-            raise WalError(f"{path} is compressed with {name}, which Python's standard library cannot read")
+            try:
+                return importlib.import_module(package).open
+            except ImportError as error:
+                package = package.partition(".")[0]
+                raise WalError(f"{path} is compressed with {name}, and Python's package {package} is not here: type apt install python3-{package}") from error
+    if magic.startswith(SNAPPY):
+        raise WalError(f"{path} is compressed with snappy, which is not read here")
     return open
 
 
 def _major(program):
     try:
-        found = re.search(r"\) (\d+)", _run([program, "--version"]))
+        found = re.search(r"\) (\d+)", run_waldump([program, "--version"]))
     except WalError:
         return None
     return int(found.group(1)) if found else None

@@ -15,7 +15,9 @@ import tempfile
 
 from ._archive import Archive, read_archive
 from ._timeline import Tree, by_timeline, read_timelines
-from ._wal import HISTORY, SEGMENT, UNPACKED_AT_ONCE, WalError, _content, _opener, _place, find_waldump, first_time, format_lsn, parse_lsn, segment_name
+from ._wal import (
+    HISTORY, SEGMENT, UNPACKED_AT_ONCE, WalError, content, find_waldump, first_time, format_lsn, opener_of, parse_lsn, provide, segment_name,
+)
 from ._waldump import HEAD
 
 # XLOG_PAGE_MAGIC in src/include/access/xlog_internal.h
@@ -52,7 +54,7 @@ class Source:
     def _kind(archive):
         """Magic and bytes of a segment, from the newest one that has a header: pg_wal holds empty ones for later use."""
         for name in reversed(archive.available):
-            header = _content(archive.path(name), HEADER.size)
+            header = content(archive.path(name), HEADER.size)
             if len(header) == HEADER.size and any(header):
                 magic, _info, _timeline, _address, _rest, _identifier, size = HEADER.unpack(header)
                 return magic, size
@@ -107,7 +109,7 @@ class Source:
 
     def lines(self, timeline, first, last):
         """The records of one stretch as lines."""
-        packed = any(_opener(path) is not open for path in (self._paths(timeline, first, first) + self._paths(timeline, last, last)))
+        packed = any(opener_of(path) is not open for path in (self._paths(timeline, first, first) + self._paths(timeline, last, last)))
         step = UNPACKED_AT_ONCE if packed else LINKED_AT_ONCE
         begin, seen = first, None
         while begin <= last:
@@ -122,7 +124,7 @@ class Source:
         """Lines of some segments, after the record at the LSN 'seen'; returns the LSN of the last."""
         with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
             for path in self._paths(timeline, first, last):
-                _place(path, os.path.join(directory, os.path.basename(path)), None)
+                provide(path, os.path.join(directory, os.path.basename(path)))
             start = seen if seen and parse_lsn(seen) >= first * self.size else format_lsn(first * self.size)
             command = [self.program, f"--path={directory}", f"--timeline={timeline}", f"--start={start}",
                        f"--end={format_lsn((last + 1) * self.size)}"]

@@ -17,7 +17,7 @@ def recorded_wal(monkeypatch):
 
     def use(version, records=None):
         records = records or RECORDINGS / version / "waldump"
-        monkeypatch.setattr(_wal, "_run", waldump(records, major(version)))
+        monkeypatch.setattr(_wal, "run_waldump", waldump(records, major(version)))
         monkeypatch.setattr(_windows, "find_waldump", lambda *_args: "pg_waldump")
         return records
 

@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import random
+import sys
+import types
+from pathlib import Path
 
 import pytest
 
@@ -127,8 +131,25 @@ def test_packed_segments(world, pack):
     assert last_commit(paths(2), PROGRAM) == plain
 
 
+@pytest.mark.parametrize("magic, package", [(b"(\xb5/\xfd", "zstandard"), (b"\x04\x22\x4d\x18", "lz4.frame")])
+def test_segments_are_unpacked_with_the_package_of_barman(world, monkeypatch, magic, package):
+    """The package stands in for itself: what it finds after the magic is gzip."""
+    _version, paths, _records = world
+    plain = last_commit(paths(2), PROGRAM)
+    for path in paths(2):
+        with open(path, "rb") as source:
+            data = source.read()
+        with open(path, "wb") as target:
+            target.write(magic + gzip.compress(data))
+    opened = types.SimpleNamespace(open=lambda path, mode: io.BytesIO(gzip.decompress(Path(path).read_bytes()[len(magic):])))
+    monkeypatch.setitem(sys.modules, package.partition(".")[0], types.ModuleType(package.partition(".")[0]))
+    monkeypatch.setitem(sys.modules, package, opened)
+    assert last_commit(paths(2), PROGRAM) == plain
+
+
 @pytest.mark.parametrize("data, reason", [
     (b"(\xb5/\xfd" + b"x" * 40, "compressed with zstd"), (b"\x04\x22\x4d\x18" + b"x" * 40, "compressed with lz4"),
+    (b"\xff\x06\x00\x00sNaPpY" + b"x" * 40, "compressed with snappy"),
     (b"\xd1\x16" * 1000, "not a whole WAL segment"), (b"", "not a whole WAL segment"), (b"\x1f\x8bbroken", "cannot be read"),
 ])
 def test_segments_that_cannot_be_read(world, data, reason):
