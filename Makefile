@@ -8,7 +8,7 @@ export SUITE ?= trixie
 export LAB_HOSTS ?=
 
 # Scenarios run in this order on one lab; each finds what the one before it has left.
-SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard $(foreach name,default site modules recover soak,molecule/$(name)/molecule.yml)))
+SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard $(foreach name,default site modules recover,molecule/$(name)/molecule.yml)))
 DESTROY := always
 
 build := $(CURDIR)/.build
