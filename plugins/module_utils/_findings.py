@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import datetime, timezone
+from datetime import datetime
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import loss
 from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding, human
+from ansible_collections.pgrescue.barman.plugins.module_utils._reach import EVER
 from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 from ansible_collections.pgrescue.barman.plugins.module_utils._way_back import ENDED
@@ -27,7 +28,6 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._way_back import E
 MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
 # What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
 BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination")
-EVER = datetime.min.replace(tzinfo=timezone.utc)
 XIDS = 1 << 32
 # What barman_restore says of a clone's host it says of the Barman host; the way to the clone is made for the copy only.
 ELSEWHERE = re.compile(r"destination.*|postgresql_major|rsync|running|restore_running|tablespace .*|major_of_destination|space.*")

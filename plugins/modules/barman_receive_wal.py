@@ -240,7 +240,7 @@ def leave(module, barman, configuration, server, lock, deadline):
         if time.monotonic() > deadline:
             raise BarmanError(f"the slot of {server.name} is not dropped: {answer.reason}. See who uses it (pg_replication_slots), then run this again.")
         time.sleep(PAUSE)
-    while alone := [name for name in received(server)[1] if SEGMENT.fullmatch(name) and name not in read_archive(server).names]:
+    while alone := sorted(set(filter(SEGMENT.fullmatch, received(server)[1])) - set(read_archive(server).names)):
         if time.monotonic() > deadline:
             raise BarmanError(
                 f"{', '.join(alone)} of server {server.name} was received by streaming, and is not archived. The slot is gone, the files are where they "

@@ -119,15 +119,17 @@ def test_walk_back_is_bounded(world, monkeypatch):
     assert last_commit(quiet, PROGRAM).reason == "no commit or abort record in the last 1 archived segments of this stretch"
 
 
+def repack(paths, pack):
+    """Segments as Barman would have packed them."""
+    for path in map(Path, paths):
+        path.write_bytes(pack(path.read_bytes()))
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"])
 def test_packed_segments(world, pack):
     _version, paths, _records = world
     plain = last_commit(paths(2), PROGRAM)
-    for path in paths(2):
-        with open(path, "rb") as source:
-            data = source.read()
-        with open(path, "wb") as target:
-            target.write(pack(data))
+    repack(paths(2), pack)
     assert last_commit(paths(2), PROGRAM) == plain
 
 
@@ -136,11 +138,7 @@ def test_segments_are_unpacked_with_the_package_of_barman(world, monkeypatch, ma
     """The package stands in for itself: what it finds after the magic is gzip."""
     _version, paths, _records = world
     plain = last_commit(paths(2), PROGRAM)
-    for path in paths(2):
-        with open(path, "rb") as source:
-            data = source.read()
-        with open(path, "wb") as target:
-            target.write(magic + gzip.compress(data))
+    repack(paths(2), lambda data: magic + gzip.compress(data))
     opened = types.SimpleNamespace(open=lambda path, mode: io.BytesIO(gzip.decompress(Path(path).read_bytes()[len(magic):])))
     monkeypatch.setitem(sys.modules, package.partition(".")[0], types.ModuleType(package.partition(".")[0]))
     monkeypatch.setitem(sys.modules, package, opened)
