@@ -11,10 +11,10 @@
 Kinds of cut, when a certain task begins (callback_plugins/cut.py) or some seconds later: SIGKILL to the whole process group of
 ansible-playbook; the controller's way to a host is gone; a host loses its power and boots. The kind changes from cut to cut, so
 that three seeds in a row meet every boundary with each. Between two boundaries with no task in between that may have changed a
-host, the hosts are the same, so only the last of them is cut. After each cut the hosts are looked at, and what the report says of
-them; then the playbook runs again (into the next cut, where a line has several), or undo.yml takes the recovery back. In the end
-they are looked at again: rows as the ledger says, no marker, pin, lock, process or temporary file left over, Barman content,
-archiving armed.
+host, the hosts are the same, so only the last of them is cut. Through every second line Barman's schedule takes a backup every
+minute. After each cut the hosts are looked at, and what the report says of them; then the playbook runs again (into the next
+cut, where a line has several), or undo.yml takes the recovery back. In the end they are looked at again: rows as the ledger says,
+no marker, pin, lock, process or temporary file left over, Barman content, archiving armed.
 """
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from itertools import cycle, groupby, islice, repeat
 
 from lab import SERVER, TREE, Lab, Stopped
@@ -195,6 +196,16 @@ class Cuts:
         for name in aside if not keep else ():
             lab.ssh(lab.postgres, f"rm -rf {os.path.dirname(lab.data)}/{name} {os.path.dirname(lab.data)}/{name}.pgrescue-restore.json")
         return wrong
+
+    @contextmanager
+    def every_minute(self):
+        """Barman takes a backup every minute by itself."""
+        schedule = "/etc/cron.d/soak-every-minute"
+        self.lab.ssh(self.lab.barman, f"echo '* * * * * barman /usr/local/lib/pgrescue/scheduled-backup {SERVER}' > {schedule}")
+        try:
+            yield
+        finally:
+            self.lab.ssh(self.lab.barman, f"rm -f {schedule}")
 
     # ---- cuts
 
@@ -389,7 +400,8 @@ class Cuts:
         lines = self.sample(sample, chosen) if sample else self.broad(breadth, chosen) if breadth else self.every(seed, chosen)
         print(f"cuts: {len(lines)} lines with {sum(len(line[2]) for line in lines)} cuts", flush=True)
         for index, (label, *line) in list(enumerate(lines, 1))[max(0, start - 1):stop or None]:
-            self.line(f"{index}/{len(lines)} {label}", *line)
+            with nullcontext() if index % 2 else self.every_minute():
+                self.line(f"{index}/{len(lines)} {label}", *line)
         print(f"cuts: SEED={seed}: {self.done} lines done, {len(self.wrong)} wrong", flush=True)
         return 1 if self.wrong else 0
 

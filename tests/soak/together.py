@@ -15,7 +15,6 @@ import sys
 import time
 
 from cuts import Cuts
-from lab import SERVER
 
 
 def main():
@@ -23,10 +22,8 @@ def main():
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
     rounds, chosen, cuts = int(os.environ.get("PAIRS") or 3), random.Random(seed), Cuts()
     print(f"together: SEED={seed} PAIRS={rounds}", flush=True)
-    schedule = "/etc/cron.d/soak-every-minute"
-    cuts.lab.ssh(cuts.lab.barman, f"echo '* * * * * barman /usr/local/lib/pgrescue/scheduled-backup {SERVER}' > {schedule}")
     wrong = 0
-    try:
+    with cuts.every_minute():
         for one in range(1, rounds + 1):
             cuts.life()
             people, other = (["ana", "bruno"], False) if one % 3 == 1 else (["ana", "ana"], one % 3 == 0)
@@ -50,8 +47,6 @@ def main():
             wrong += bool(problems)
             print(json.dumps(dict(round=one, people=people, same_target=not other, distance=distance, outcomes=outcomes, right=not problems, wrong=problems,
                                   seconds=round(time.monotonic() - begin, 1))), flush=True)
-    finally:
-        cuts.lab.ssh(cuts.lab.barman, f"rm -f {schedule}")
     print(f"together: SEED={seed}: {rounds} rounds, {wrong} wrong", flush=True)
     return 1 if wrong else 0
 
