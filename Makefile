@@ -1,6 +1,7 @@
 # Everything the project does, for a person and for CI alike: `make help`.
 # LAB names a lab (its containers, its network, its folder .lab/LAB), SUITE the Debian release of its hosts.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 
 export LAB ?= pgrescue
@@ -8,7 +9,10 @@ export SUITE ?= trixie
 export LAB_HOSTS ?=
 
 # Scenarios run in this order on one lab; each finds what the one before it has left.
-SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard $(foreach name,default site modules recover,molecule/$(name)/molecule.yml)))
+SCENARIOS := default site modules recover soak
+# Two labs side by side need little more time than one, for each waits half of its time.
+lane-1 := default site recover
+lane-2 := default modules soak
 DESTROY := always
 
 build := $(CURDIR)/.build
@@ -41,7 +45,7 @@ demo: lab ## The story: backup, disaster, recovery, proof (SCALE of TPC-H, 0.1; 
 clean: setup ## Remove the lab
 	ansible-playbook -i localhost, molecule/default/destroy.yml
 
-test: lint sanity unit molecule ## Run every test
+test: lint sanity unit lanes ## Run every test
 
 lint: setup ## ansible-lint, profile production
 	ansible-lint
@@ -52,8 +56,15 @@ sanity: setup ## ansible-test sanity, every test, nothing ignored
 unit: setup ## pytest
 	PYTHONPATH=$(build) pytest -q tests/unit
 
+# Each on a lab of its own, LAB-1 and LAB-2.
+lanes: setup
+	$(MAKE) --no-print-directory -j2 lane-1 lane-2
+
+lane-1 lane-2:
+	$(MAKE) molecule LAB=$(LAB)-$(@:lane-%=%) SCENARIOS="$($@)" </dev/null 2>&1 | sed -u 's/^/$@: /'
+
 # From bare hosts, whatever an earlier run has left.
-molecule: clean ## The scenarios, on a lab of their own (SCENARIOS="default site", DESTROY=never)
+molecule: clean ## The scenarios, on one lab (SCENARIOS="default site", DESTROY=never)
 	rm -rf $(MOLECULE_EPHEMERAL_DIRECTORY)
 	molecule test --destroy=$(DESTROY) $(addprefix -s ,$(SCENARIOS))
 
@@ -104,4 +115,4 @@ $(collection):
 	mkdir -p $(@D)
 	ln -sfn ../../.. $@
 
-.PHONY: help lab demo clean collection bench bench-service test lint sanity unit molecule setup system
+.PHONY: help lab demo clean collection bench bench-service test lint sanity unit lanes lane-1 lane-2 molecule setup system

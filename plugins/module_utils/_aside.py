@@ -20,6 +20,8 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._directory import 
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import PostgresError
 
 MARKER_SUFFIX = ".pgrescue-restore.json"  # Twin: plugins/module_utils/_destination.py
+# PostgreSQL's directory in that of a tablespace, of its major version and catalogue version.
+VERSION = re.compile(r"PG_[0-9]+_[0-9]+")
 # Only relation files are worth a clone, and these of them are not in a backup.
 NOT_CLONED = re.compile(r"pgsql_tmp|pg_internal\.init|t[0-9]+_[0-9]+")
 
@@ -60,6 +62,11 @@ def belongings(real, named):
     return found
 
 
+def replayed(directory, inodes):
+    """Whether what lies in the place of a tablespace, into which nothing was restored, is what the replay of its creation makes."""
+    return not {directory.path, directory.restore} & set(inodes) and all(VERSION.fullmatch(name) for name in entries(directory.path))
+
+
 class Aside:
     """One cluster, one stamp."""
 
@@ -92,7 +99,7 @@ class Aside:
             one.update(aside=directory.aside, restore=None if one["kind"] == "wal" else directory.restore)
         return found
 
-    def plan(self, server, named, was_running, clone=False):
+    def plan(self, server, named, was_running, clone=False, empty=False):
         """The journal of what will be set aside; PostgresError if anything forbids it. Nothing is changed."""
         if self.journal:
             if any(os.path.isdir(getattr(self.directory(one), "returning", "")) for one in self.journal["paths"]):
@@ -103,6 +110,8 @@ class Aside:
             raise PostgresError(f"PostgreSQL runs on {self.real} (process {pid}). Stop it first; nothing was changed.")
         paths = self.belongings(named)
         reasons = [reason for reason in (obstacle(one["kind"], one["path"], one["aside"]) for one in paths) if reason]
+        reasons += [f"{one['path']} is not empty, and nothing may be set aside from there." for one in paths
+                    if empty and os.path.isdir(one["path"]) and entries(one["path"])]
         if clone and not vacant(self.real) and not _filesystem.reflink(self.real):
             reasons.append(f"The file system of {self.real} ({_filesystem.filesystem_type(self.real)}) does not clone files, so the old data cannot be cloned.")
         if reasons:
@@ -228,7 +237,10 @@ class Aside:
             write_json(os.path.join(self.data.aside, JOURNAL), journal)
         elif os.path.isdir(self.data.aside):
             os.unlink(os.path.join(self.data.aside, JOURNAL))
-            os.rmdir(self.data.aside)
+            for one in journal.get("paths", []):
+                aside = self.directory(one).aside
+                if os.path.isdir(aside) and not os.listdir(aside):
+                    os.rmdir(aside)
         if os.path.exists(self.marker):
             os.unlink(self.marker)
 
@@ -276,7 +288,7 @@ class Aside:
             directory = self.directory(one)
             if directory.is_home():
                 continue
-            if one["kind"] != "data" and directory.restored() and not directory.is_ours(ours):
+            if one["kind"] != "data" and directory.restored() and not (directory.is_ours(ours) or replayed(directory, ours)):
                 raise PostgresError(f"In {one['path']} lies something that no restore of this collection put there. Move it away by hand; nothing was changed.")
             suffix = "failed" if kind == "promoted" else "removing"
             steps.append(dict(one, suffix=suffix, out=directory.named(suffix) if directory.restored() else None))

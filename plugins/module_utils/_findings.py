@@ -31,6 +31,8 @@ BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination")
 XIDS = 1 << 32
 # What barman_restore says of a clone's host it says of the Barman host; the way to the clone is made for the copy only.
 ELSEWHERE = re.compile(r"destination.*|postgresql_major|rsync|running|restore_running|tablespace .*|major_of_destination|space.*")
+# What is judged here with what the host says.
+HERE = re.compile(r"server_active$|tablespace of WAL ")
 SET_ASIDE = re.compile(r"is not empty|postmaster\.pid|is a cluster of")
 
 
@@ -49,11 +51,12 @@ def recovery_plan(facts):
         findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] not in ("target", "clocks")),
                     *(one for one in facts["restore"]["findings"] if one["check"] == "clocks")]
     told = clone_findings(facts, plan, backup) if facts["clone"] else host_findings(facts, plan, backup, archives)
-    findings = before_drop(facts["drop"]) + findings + told
+    spaces = plan["wal"].get("tablespaces") or facts["wal_tablespaces"]
+    findings = before_drop(facts["drop"]) + findings + told + tablespaces_of_wal(facts, sorted({one["location"] for one in spaces}))
     target = dict(facts["restore"]["target"], asked=facts["asked"])
     mine = {} if facts["live"] else facts["host_wal"]
     plan.update(
-        target=target, drop=facts["drop"] or None, findings=findings, feasible=all(one["ok"] for one in findings),
+        target=target, drop=facts["drop"] or None, wal=dict(plan["wal"], tablespaces=spaces), findings=findings, feasible=all(one["ok"] for one in findings),
         loss=None if facts["clone"] else loss(facts if archives else dict(facts, live={}), window),
         host_wal=mine if mine and mine["wal"] and mine["wal"]["timeline"] == plan["target_timeline"] else {},
     )
@@ -133,7 +136,7 @@ def source_backup(facts, plan):
 
 def restore_findings(findings):
     """Those of barman_restore, without what setting the old data aside puts right, and without what is judged here."""
-    kept = [one for one in findings if one["check"] != "server_active"]
+    kept = [one for one in findings if not HERE.match(one["check"])]
     return [one for one in kept if not BY_THEN.fullmatch(one["check"]) or not (one["ok"] or SET_ASIDE.search(one["found"]))]
 
 
@@ -228,6 +231,18 @@ def clone_findings(facts, plan, backup):
         note("postgresql", f"PostgreSQL {major} is installed where it is missing"),
         note("origin", "left alone; the clone does not archive", "What the origin has not archived yet is not in the clone."),
     ]
+
+
+def tablespaces_of_wal(facts, paths):
+    """Whether there is room for the tablespaces that replay makes: where they were, on whatever host and for whatever cluster."""
+    own = [] if facts["clone"] else [one["location"] for one in facts["cluster"]["tablespaces"]]
+    full = [path for path in paths if path in facts["full"] and path not in own]
+    fix = ("Take a backup (backup.yml) and clone from that: its tablespaces can be mapped. Or choose a host where the directory is free."
+           if facts["clone"] else "Move what lies there away.")
+    return [finding(
+        "tablespaces_of_wal", not full, f"made after the backup, and again by replay: {', '.join(paths)}{'; not empty: ' + ', '.join(full) if full else ''}",
+        "Replay makes a tablespace where it was and nowhere else, and would write into what lies there, the living server's files too.", fix,
+    )] if paths else []
 
 
 def data_directory(cluster):

@@ -60,10 +60,10 @@ def _search(source, segments, target):
     while begin < len(segments):
         timeline = segments[begin][0]
         batch = [segment for number, segment in segments[begin:begin + SEGMENTS_AT_ONCE] if number == timeline]
-        # A record may go on in the next segment, so that one is there too, and is the first of the next batch.
-        found = matches(target, _lines(source, timeline, batch[0], batch[-1] + 1, kind))
+        # A record may go on in the next segment, so that one is there too. What begins there is of the next batch, or of a branch that was left.
+        found = [lsn for lsn in map(parse_lsn, matches(target, _lines(source, timeline, batch[0], batch[-1] + 1, kind))) if lsn // source.size <= batch[-1]]
         if found:
-            return format_lsn(parse_lsn(found[0]))
+            return format_lsn(found[0])
         begin += len(batch)
     return None
 

@@ -100,7 +100,7 @@ def delta_finding(version):
 
 
 def content_finding(wrong, read, count):
-    """Whether the segments are what their names say; wrong and read as damaged() gives them."""
+    """Whether the segments are what their names say; wrong and read as examine() finds them."""
     named = "; ".join(f"{name}: {reason}" for name, reason in wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
     return finding(
         "wal_content", not wrong,
@@ -272,11 +272,12 @@ def estimate(backup, restore_bytes):
     return math.ceil(restore_bytes * seconds / copied) if seconds and copied and restore_bytes and copied * 2 > restore_bytes else None
 
 
-def assemble(server, backup, why, target, timeline, wal, restore_bytes, findings):
+def assemble(server, backup, why, target, timeline, wal, restore_bytes, findings, spaces):
     """The plan as the contract has it."""
     return dict(
         server=server, backup_id=backup["backup_id"] if backup else None, why=why, target=target.shown, target_timeline=timeline,
-        wal=dict(required=wal["required"] if wal else None, missing=wal["missing"] if wal else []),
+        wal=dict(required=wal["required"] if wal else None, missing=wal["missing"] if wal else [],
+                 tablespaces=[dict(oid=oid, location=location) for oid, location in spaces.items()]),
         restore_bytes=restore_bytes, estimate_seconds=estimate(backup, restore_bytes) if backup else None,
         findings=findings, feasible=all(one["ok"] for one in findings),
     )

@@ -18,7 +18,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import
 from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of
-from ansible_collections.pgrescue.barman.plugins.module_utils._segments import damaged
+from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, find_waldump, segment_timeline
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
@@ -61,7 +61,7 @@ class Restore:
         self.barman = Barman(params["barman_executable"], params["barman_config"])
         self.destination = Destination(self.options["ssh"])
         self.state = self.look = self.request = self.backup = self.timeline = self.places = None
-        self.received = []
+        self.received, self.spaces = [], {}
 
     def plan(self):
         """Everything known beforehand, as the contract's plan."""
@@ -86,7 +86,7 @@ class Restore:
         looked = backup or next((one for one in reversed(server["backups"]) if one["postgresql_version"]), None)
         if looked:
             findings += self._destination_findings(configuration, looked, size)
-        return _plan.assemble(options["server"], backup, why, self.target, timeline, wal, size, findings)
+        return _plan.assemble(options["server"], backup, why, self.target, timeline, wal, size, findings, self.spaces)
 
     def _choose(self, configured, server):
         """backup, timeline, why, and the place of a transaction or restore point, which WAL itself tells."""
@@ -111,7 +111,9 @@ class Restore:
             wals, size = server.directory("wals_directory"), backup["wal_segment_bytes"]
             program = find_waldump(backup["postgresql_version"] // 10000, server.options.get("path_prefix"))
             paths = [path for name in wal["names"] for path in [os.path.join(wals, name[:16], name)] if os.path.exists(path)]
-            findings.append(_plan.content_finding(*damaged(paths, size, backup["system_identifier"], program, backup["begin_lsn"]), len(paths)))
+            content = examine(paths, size, backup["system_identifier"], program, backup["begin_lsn"], self.options["read_wal_bytes"])
+            findings.append(_plan.content_finding(content.wrong, content.read, len(paths)))
+            self.spaces = content.spaces
         return findings
 
     def _sizes(self, configuration, backup, places, size):
@@ -133,7 +135,8 @@ class Restore:
         for name, path in places.items():
             check_path(path, f"the backup's tablespace {name}, which can be mapped with tablespaces,")
         try:
-            self.look = self.destination.look(backup["postgresql_version"] // 10000, [options["destination_directory"], *places.values()])
+            made = {f"of WAL {path}": path for path in self.spaces.values()}
+            self.look = self.destination.look(backup["postgresql_version"] // 10000, [options["destination_directory"], *places.values(), *made.values()])
         except BarmanError as error:
             return findings + [_plan.finding(
                 "destination_reachable", False, str(error), error.details.get("meaning", "Barman would not reach it either."),
@@ -144,7 +147,7 @@ class Restore:
         self.request = _plan.request(options["server"], backup, self.timeline, self.target, places, options)
         self.state = _plan.condition(self.look["places"][0], self.request)
         running = running_restores(self.look["places"][0]["real"], options["server"])
-        findings += _plan.destination_findings(self.look, self.state, backup, dict(options, tablespace_names=list(places)), options["ssh"], running)
+        findings += _plan.destination_findings(self.look, self.state, backup, dict(options, tablespace_names=[*places, *made]), options["ssh"], running)
         if self.state not in ("complete", "incomplete") and not options["delta"]:
             findings += _plan.space_findings(self.look["places"], self._sizes(configuration, backup, places, size)) if size is not None else []
         return findings

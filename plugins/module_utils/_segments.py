@@ -4,7 +4,7 @@
 """Whether the WAL of a restore is what its names say: the first page of every segment, and every record as far as that is cheap.
 
 PostgreSQL ends replay at the first record that it cannot read, and that is known only when the old server is stopped. Its own
-reader (pg_waldump) says it beforehand.
+reader (pg_waldump) says it beforehand. On the way it tells which tablespaces replay will make.
 """
 from __future__ import annotations
 
@@ -13,34 +13,47 @@ import os
 import re
 import subprocess
 import tempfile
+from dataclasses import dataclass, field
 from itertools import groupby, takewhile
 
 from ._wal import UNPACKED_AT_ONCE, WalError, content, format_lsn, opener_of, parse_lsn, provide, segment_name, segment_number, segment_timeline
 from ._walstream import HEADER, LINKED_AT_ONCE
 
-READ_BYTES = 4 << 30                          # how much WAL is read record by record; the pages are looked at in all of it
 BROKEN = re.compile(r"error: (?:error in WAL record at [0-9A-F]+/[0-9A-F]+: (.*)|(could not find a valid record after .*))")
 LSN = re.compile(r"\b[0-9A-F]+/[0-9A-F]+\b")
 NAMED = re.compile(r"\b[0-9A-F]{24}\b")
+# XLOG_TBLSPC_CREATE (src/backend/access/rmgrdesc/tblspcdesc.c): replay makes the tablespace where it was, even if a backup has mapped it elsewhere.
+SPACE = re.compile(r'desc: CREATE ([0-9]+) "(.+)"$', re.MULTILINE)
 # Nothing more was written: so a segment may end that no other follows.
 END = re.compile(r"got 0$|magic number 0000")
 
 
-def damaged(paths, size, identifier, program, start_lsn=None):
-    """What is wrong with segments, given as paths in the order of replay: a list of pairs name, reason, and how many were read whole.
+@dataclass
+class Content:
+    """What segments hold."""
+
+    wrong: list = field(default_factory=list)   # pairs of a segment's name and what is wrong with it
+    read: int = 0                               # how many were read record by record
+    spaces: dict = field(default_factory=dict)  # the tablespaces that replay makes, from oid to location
+
+
+def examine(paths, size, identifier, program, start_lsn=None, limit=0):
+    """The Content of segments, given as paths in the order of replay.
 
     identifier: the system identifier that they must have, as text. program: a pg_waldump, or None. start_lsn: where replay begins.
+    limit: how many bytes are read record by record, 0 for all; the first pages are looked at in all of them.
     """
-    wrong = [(os.path.basename(path), reason) for path in paths for reason in [first_page(path, size, identifier)] if reason]
-    if wrong or program is None:
-        return wrong, 0
-    wanted = list(takewhile(_readable, paths[:READ_BYTES // size]))
-    start = parse_lsn(start_lsn) if start_lsn else 0
+    found = Content([(os.path.basename(path), reason) for path in paths for reason in [first_page(path, size, identifier)] if reason])
+    if found.wrong or program is None:
+        return found
+    wanted = list(takewhile(_readable, paths[:limit // size if limit else None]))
+    found.read, start = len(wanted), parse_lsn(start_lsn) if start_lsn else 0
     for _timeline, piece in groupby(wanted, key=lambda path: segment_timeline(os.path.basename(path))):
-        found = _read(list(piece), size, program, start, os.path.basename(paths[-1]))
-        if found:
-            return [found], len(wanted)
-    return [], len(wanted)
+        broken = _read(list(piece), size, program, start, os.path.basename(paths[-1]), found.spaces)
+        if broken:
+            found.wrong.append(broken)
+            break
+    return found
 
 
 def first_page(path, size, identifier):
@@ -84,8 +97,8 @@ def _length(path):
     return os.stat(path).st_size if found is open else None
 
 
-def _read(paths, size, program, start, last):
-    """Read the records of one timeline's neighbouring segments; the pair of the first that is broken, or None."""
+def _read(paths, size, program, start, last, spaces):
+    """Read the records of one timeline's neighbouring segments; the pair of the first that is broken, or None. Tablespaces are added to spaces."""
     begin = 0
     while begin < len(paths):
         with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
@@ -97,7 +110,9 @@ def _read(paths, size, program, start, last):
                     provide(path, os.path.join(directory, os.path.basename(path)))
                 except WalError as error:
                     return os.path.basename(path), f"it cannot be unpacked: {error}"
-            found = _broken(_errors(program, directory, batch, size, start), size, batch)
+            records, errors = _dump(program, directory, batch, size, start)
+            spaces.update((int(oid), location) for oid, location in SPACE.findall(records))
+            found = _broken(errors, size, batch)
         if found and not (found[0] == last and END.search(found[1])):
             return found
         # The last record of a batch may go on in the next one: it is read again with that.
@@ -105,19 +120,19 @@ def _read(paths, size, program, start, last):
     return None
 
 
-def _errors(program, directory, batch, size, start):
-    """What pg_waldump complains of."""
+def _dump(program, directory, batch, size, start):
+    """The records about tablespaces, and what pg_waldump complains of: it reads all records, whatever it prints."""
     names = [os.path.basename(path) for path in batch]
     numbers = [segment_number(name, size) for name in names]
     command = [
-        program, "--stats", f"--path={directory}", f"--timeline={segment_timeline(names[0])}", f"--start={format_lsn(max(start, numbers[0] * size))}",
+        program, "--rmgr=Tablespace", f"--path={directory}", f"--timeline={segment_timeline(names[0])}", f"--start={format_lsn(max(start, numbers[0] * size))}",
         f"--end={format_lsn((numbers[-1] + 1) * size)}",
     ]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
         env=dict(os.environ, LC_ALL="C", TZ="UTC"), check=False,
     )
-    return done.stderr if done.returncode else ""
+    return done.stdout, done.stderr if done.returncode else ""
 
 
 def _broken(text, size, batch):

@@ -122,10 +122,17 @@ options:
         type: str
   read_wal:
     description:
-      - Look whether every WAL segment between backup and target is what its name says, and read the records of the first 4 GiB with C(pg_waldump). That
-        takes about a second for 500 MB. A damaged segment would end replay when the old server is stopped already.
+      - Look whether every WAL segment between backup and target is what its name says, and read the records of the first O(read_wal_bytes) with
+        C(pg_waldump). That takes about a second for 500 MB. A damaged segment would end replay when the old server is stopped already.
+      - A tablespace that was made after the backup is made again by replay, at the path where it was, O(tablespaces) or not. That directory is
+        looked at like the others; one that is used by a living server on the same host would lose its content.
     type: bool
     default: true
+  read_wal_bytes:
+    description:
+      - How many bytes of WAL are read with O(read_wal=true) record by record, from the backup on; 0 for all of it.
+    type: int
+    default: 4294967296
   extra_args:
     description:
       - Further words for C(barman recover), passed on as they are. Options that this module has itself are refused.
@@ -205,7 +212,9 @@ plan:
       description: The timeline on which replay ends.
       type: int
     wal:
-      description: The WAL segments between backup and target, C(required) (a number) and C(missing) (ranges).
+      description: >-
+        The WAL segments between backup and target, C(required) (a number) and C(missing) (ranges), and C(tablespaces), those that replay makes at the
+        path where they were (C(oid) and C(location); empty with O(read_wal=false)).
       type: dict
     restore_bytes:
       description: The bytes of backup and WAL, null if they are not known.
@@ -321,6 +330,7 @@ def main():
                 timeline=dict(type="int", required=True), end_lsn=dict(type="str", required=True), end_time=dict(type="str"),
             )),
             read_wal=dict(type="bool", default=True),
+            read_wal_bytes=dict(type="int", default=4 << 30),
             extra_args=dict(type="list", elements="str", default=[]),
         ),
         supports_check_mode=True,

@@ -46,9 +46,14 @@ options:
     type: str
   tablespaces:
     description:
-      - Further directories that a restore will fill, from tablespace name to path. The cluster's own are found without it.
+      - Further directories that a restore or its replay will fill, from tablespace name to path. The cluster's own are found without it.
     type: dict
     default: {}
+  vacant:
+    description:
+      - With O(state=aside), refuse to set anything aside, as for a clone beside its origin. O(data_directory) and O(tablespaces) must be empty or absent.
+    type: bool
+    default: false
   clone:
     description:
       - With O(state=aside), leave a clone of the relation files where the restore will write, so that M(pgrescue.barman.barman_restore) with
@@ -190,7 +195,7 @@ def paths_diff(pairs):
 
 
 def set_aside(cluster, params, check_mode):
-    journal = cluster.plan(params["server"], params["tablespaces"], params["was_running"], params["clone"])
+    journal = cluster.plan(params["server"], params["tablespaces"], params["was_running"], params["clone"], params["vacant"])
     pending = cluster.pending(journal)
     if not check_mode:
         cluster.away(journal)
@@ -258,6 +263,7 @@ def main():
             server=dict(type="str"),
             expires=dict(type="str"),
             tablespaces=dict(type="dict", default={}),
+            vacant=dict(type="bool", default=False),
             clone=dict(type="bool", default=False),
             was_running=dict(type="bool", default=False),
         ),

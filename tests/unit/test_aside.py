@@ -288,6 +288,37 @@ def test_a_foreign_tablespace_is_refused(cluster):
     assert (cluster / "real" / "base" / "1" / "16384").read_text() == "new"
 
 
+def test_a_tablespace_that_only_replay_has_made_goes(cluster):
+    """The backup does not have it; WAL makes it after the restore, where it was."""
+    before = snapshot(cluster)
+    aside(cluster)
+    restore(cluster)
+    space = pathlib.Path(places(cluster)["tablespace"])
+    marker_path = pathlib.Path(places(cluster)["data"] + ".pgrescue-restore.json")
+    marker = json.loads(marker_path.read_text())
+    del marker["inodes"][str(space)]
+    marker_path.write_text(json.dumps(marker))
+    shutil.rmtree(space / "PG_17")
+    place(cluster)
+    (cluster / "space" / "PG_17_202406281" / "5").mkdir(parents=True)
+    (cluster / "space" / "notes").write_text("of somebody")
+    with pytest.raises(PostgresError, match="space lies something"):
+        back(cluster)
+    (cluster / "space" / "notes").unlink()
+    assert back(cluster) == []
+    assert snapshot(cluster) == before
+
+
+def test_a_clone_sets_nothing_aside(cluster):
+    """Another directory, and tablespaces that are those of its origin."""
+    before = snapshot(cluster)
+    clone = Aside(str(cluster / "clone"), STAMP)
+    with pytest.raises(PostgresError, match="space is not empty, and nothing may be set aside"):
+        clone.plan("main", {"space": str(cluster / "space")}, False, empty=True)
+    assert len(clone.plan("main", {"space": str(cluster / "elsewhere")}, False, empty=True)["paths"]) == 2
+    assert snapshot(cluster) == before
+
+
 def test_a_running_postgresql_is_refused(cluster, monkeypatch):
     monkeypatch.setattr(_postgres, "postmaster", lambda path: 4711)
     before = snapshot(cluster)

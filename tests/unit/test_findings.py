@@ -24,7 +24,7 @@ BACKUP = dict(
 )
 PLAN = dict(
     server="main", backup_id=BACKUP["backup_id"], why="", target=dict(type="time", value="", utc="2026-11-23T04:00:00+00:00"), target_timeline=1,
-    wal=dict(required=3, missing=[]), restore_bytes=1 << 30, estimate_seconds=None, feasible=True,
+    wal=dict(required=3, missing=[], tablespaces=[]), restore_bytes=1 << 30, estimate_seconds=None, feasible=True,
     findings=[_findings.finding("target", True, "reachable"), _findings.finding("wal", True, "3 segments")],
 )
 WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/4000100", backup_ids=[BACKUP["backup_id"]])
@@ -34,7 +34,7 @@ FACTS = dict(
     barman_address="barman", postgres_user="postgres", tablespaces={},
     data="keep", cluster=CLUSTER, live=LIVE, under_way="", records=[], wanted=dict(type="latest"), arms=False,
     catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True, begin_time=None)]),
-    to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={},
+    to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={}, full=[], wal_tablespaces=[],
     now="2026-11-23T04:20:00+00:00", restore=PLAN, latest={},
 )
 
@@ -241,6 +241,26 @@ def test_another_target_that_only_the_running_server_holds(kind, value, there):
     assert judge(plan=dict(late, target_timeline=2))["latest"] is None
     told = next(entry for entry in found["plan"]["findings"] if entry["check"] == "target")
     assert told["ok"] == there and ("the running server holds" in told["found"]) == there
+
+
+@pytest.mark.parametrize("full, own, clone, ok, words", [
+    ([], [], False, True, "again by replay: /srv/hist"),
+    (["/srv/hist"], ["/srv/hist"], False, True, "again by replay"),     # it is set aside with the cluster
+    (["/srv/hist"], [], False, False, "Move what lies there away."),
+    (["/srv/hist"], ["/srv/hist"], True, False, "Take a backup"),       # the living server's own
+    ([], [], True, True, "again by replay"),
+])
+@pytest.mark.parametrize("read", [True, False])
+def test_tablespaces_of_wal(full, own, clone, ok, words, read):
+    made = [dict(oid=16394, location="/srv/hist")]
+    cluster = dict(VACANT if clone else {}, tablespaces=[dict(oid=16394, location=path) for path in own])
+    changes = dict(clone=CLONE) if clone else {}
+    # After the fence WAL is not read again; what the first plan has found still counts.
+    plan = dict(wal=dict(required=3, missing=[], tablespaces=made if read else []), findings=[red("tablespace of WAL /srv/hist", "is not there")])
+    found = judge(plan=plan, wal_tablespaces=made, full=full, cluster=cluster, **changes)
+    assert found["plan"]["feasible"] == ok
+    told = next(entry for entry in found["plan"]["findings"] if entry["check"] == "tablespaces_of_wal")
+    assert told["ok"] == ok and words in f"{told['found']} {told['fix']}" and found["plan"]["wal"]["tablespaces"] == made
 
 
 CLONE = dict(configuration="", parent=dict(exists=True, pw_name="postgres"), tablespaces=[], port="", port_taken=False)

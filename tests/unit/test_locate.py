@@ -75,3 +75,13 @@ def test_a_transaction_that_began_after_a_backup_is_not_sought_before_it(monkeyp
     source = Source(monkeypatch)
     assert _locate.locate(source, [dict(begin_lsn="0/2000028"), dict(begin_lsn="0/3000028")], 1, target("xid", "999")) is None
     assert source.read == [(3, 6), (3, 3)]
+
+
+def test_what_the_old_branch_holds_after_the_switch_is_not_on_the_new_one(monkeypatch):
+    """The new branch begins in segment 4; the old one's own segment 4 is read for what goes on into it."""
+    source = Source(monkeypatch)
+    source.stretches = lambda _timeline: [(1, 3, 3), (2, 4, 5)]
+    monkeypatch.setattr(_locate, "_lines", lambda _source, timeline, *words: source.lines(_source, timeline, *words) if timeline == 1 else [])
+    backups = [dict(begin_lsn="0/3000028")]
+    assert _locate.locate(source, backups, 2, target("xid", "750")) is None
+    assert _locate.locate(source, backups, 2, target("xid", "746")) == "0/30000A0"

@@ -237,9 +237,10 @@ def test_catalogue_findings():
 def test_plan_and_complaint():
     findings = [_plan.finding("target", True, "fine"), _plan.finding("wal", False, "a hole.", "It would end.", "Do this."),
                 _plan.finding("space", False, "full", "No.", "Make room.")]
-    plan = _plan.assemble("main", BACKUP, "why", target(time="2026-11-23 03:30:00Z"), 2, dict(required=3, missing=[]), 5, findings)
+    plan = _plan.assemble("main", BACKUP, "why", target(time="2026-11-23 03:30:00Z"), 2, dict(required=3, missing=[]), 5, findings, {16394: "/srv/hist"})
     assert not plan["feasible"]
-    assert (plan["target"]["utc"], plan["target_timeline"], plan["wal"]) == ("2026-11-23T03:30:00+00:00", 2, dict(required=3, missing=[]))
+    assert (plan["target"]["utc"], plan["target_timeline"], plan["wal"]) == ("2026-11-23T03:30:00+00:00", 2, dict(
+        required=3, missing=[], tablespaces=[dict(oid=16394, location="/srv/hist")]))
     assert _plan.complaint(plan) == "Nothing was changed. wal: a hole. It would end. Do this. space: full. No. Make room."
 
 

@@ -30,8 +30,9 @@ def wal(tmp_path):
     return [tmp_path / name for name in NAMES]
 
 
-def damage(wal, program=None):
-    return _segments.damaged([str(path) for path in wal], SIZE, SYSTEM, program)
+def damage(wal, program=None, limit=0):
+    found = _segments.examine([str(path) for path in wal], SIZE, SYSTEM, program, limit=limit)
+    return found.wrong, found.read
 
 
 def test_whole_segments(wal):
@@ -64,7 +65,7 @@ def test_a_packed_segment_is_not_damaged(wal, content):
 
 
 def test_what_cannot_be_unpacked_here_is_not_read(wal, monkeypatch):
-    monkeypatch.setattr(_segments, "_errors", lambda *_args: "")
+    monkeypatch.setattr(_segments, "_dump", lambda *_args: ("", ""))
     wal[2].write_bytes(b"(\xb5/\xfd" + b"x" * 100)
     assert damage(wal, "pg_waldump") == ([], 2)
 
@@ -83,7 +84,7 @@ def test_a_segment_of_a_branch_begins_with_pages_of_its_parent(wal):
     ("pg_waldump: error: error in WAL record at 0/4FFF00: invalid record length at 0/500028: wanted 24, got 7", NAMES[3]),
 ])
 def test_a_record_that_cannot_be_read(wal, monkeypatch, said, name):
-    monkeypatch.setattr(_segments, "_errors", lambda *_args: said)
+    monkeypatch.setattr(_segments, "_dump", lambda *_args: ("", said))
     (found, reason), = damage(wal, "pg_waldump")[0]
     assert found == name and reason in said
 
@@ -93,25 +94,36 @@ def test_a_record_that_cannot_be_read(wal, monkeypatch, said, name):
     "pg_waldump: error: error in WAL record at 0/4FFF00: invalid magic number 0000 in log segment " + NAMES[3] + ", offset 8192",
 ])
 def test_the_end_of_the_archive_is_no_damage(wal, monkeypatch, said):
-    monkeypatch.setattr(_segments, "_errors", lambda *_args: said)
+    monkeypatch.setattr(_segments, "_dump", lambda *_args: ("", said))
     assert damage(wal, "pg_waldump") == ([], 4)
 
 
 def test_what_is_asked_of_pg_waldump(wal, monkeypatch):
     asked = []
     monkeypatch.setattr(_segments, "UNPACKED_AT_ONCE", 2)
-    monkeypatch.setattr(_segments, "_errors", lambda _program, _directory, batch, *_args: asked.append([path[-2:] for path in batch]) or "")
+    monkeypatch.setattr(_segments, "_dump", lambda _program, _directory, batch, *_args: asked.append([path[-2:] for path in batch]) or ("", ""))
     assert damage(wal, "pg_waldump") == ([], 4)
     wal[3].write_bytes(gzip.compress(wal[3].read_bytes(), 1))
     assert damage(wal, "pg_waldump") == ([], 4)
-    monkeypatch.setattr(_segments, "READ_BYTES", 2 * SIZE)
-    assert damage(wal, "pg_waldump") == ([], 2)
+    assert damage(wal, "pg_waldump", limit=2 * SIZE) == ([], 2)
     assert asked == [["02", "03", "04", "05"], ["02", "03"], ["03", "04"], ["04", "05"], ["02", "03"]]
 
 
 def test_timelines_are_read_one_by_one(wal, monkeypatch):
     branch = shutil.copy(wal[3], wal[3].with_name("00000002" + NAMES[3][8:]))
     asked = []
-    monkeypatch.setattr(_segments, "_errors", lambda _program, _directory, batch, *_args: asked.append([path[-24:][:8] for path in batch]) or "")
+    monkeypatch.setattr(_segments, "_dump", lambda _program, _directory, batch, *_args: asked.append([path[-24:][:8] for path in batch]) or ("", ""))
     damage(wal + [branch], "pg_waldump")
     assert asked == [["00000001"] * 4, ["00000002"]]
+
+
+def test_tablespaces_that_replay_makes(wal, monkeypatch):
+    """As pg_waldump 17 printed it."""
+    said = (
+        'rmgr: Tablespace  len (rec/tot):     41/    41, tx:        755, lsn: 0/06000A78, prev 0/06000A40, desc: CREATE 16394 "/srv/hist"\n'
+        "rmgr: Tablespace  len (rec/tot):     30/    30, tx:        757, lsn: 0/06000C10, prev 0/06000BD8, desc: DROP 16390\n"
+        'rmgr: Tablespace  len (rec/tot):     41/    41, tx:        758, lsn: 0/06000D10, prev 0/06000CD8, desc: CREATE 16395 "/srv/a \"b\""\n'
+    )
+    monkeypatch.setattr(_segments, "_dump", lambda *_args: (said, ""))
+    found = _segments.examine([str(path) for path in wal], SIZE, SYSTEM, "pg_waldump")
+    assert found.spaces == {16394: "/srv/hist", 16395: '/srv/a "b"'} and not found.wrong
