@@ -71,8 +71,9 @@ molecule: clean ## The scenarios, on one lab (SCENARIOS="default site", DESTROY=
 bench: setup $(build)/barman/.done ## Benchmarks: the catalogue beside bare Barman (BACKUPS, WALS, ROUNDS)
 	PYTHONPATH=$(build) .venv/bin/python tests/benchmarks/catalogue.py $(build)/barman/bin/barman
 
-bench-service: lab ## Benchmark: recover.yml beside the same steps by hand (GIGABYTES, ROUNDS)
+bench-service: lab ## Benchmark: recover.yml beside the same steps by hand (GIGABYTES, ROUNDS, DATA=delta)
 	ansible-playbook playbooks/site.yml >/dev/null
+	[ "$(DATA)" != delta ] || molecule/recover/files/xfs.sh bd-principal 40
 	.venv/bin/python tests/benchmarks/service.py
 
 # Bare Barman to measure against, as Debian 13 has it; its psycopg2 without a compiler.

@@ -85,6 +85,9 @@ class ReplayingServer:
         title, moved = startup_process(pid)
         try:
             in_recovery, lsn, when, timeline, replaying, version = self._query(STATE)[0]
+            paused = "pg_get_wal_replay_pause_state() = 'paused'" if version >= 140000 else "pg_is_wal_replay_paused()"
+            # Recovery may end between the two, and then the second is an error.
+            is_paused = in_recovery and self._query(f"SELECT {paused}")[0][0]
         except psycopg2.Error as error:
             self.connection = None
             return self._sight(activity=title or str(error).strip(), progress=(title, moved))
@@ -93,8 +96,7 @@ class ReplayingServer:
             stopped["timeline"] = int(re.search(r"recovering ([0-9A-F]{8})", title)[1], 16)
         if not in_recovery:
             return self._promoted(stopped)
-        paused = "pg_get_wal_replay_pause_state() = 'paused'" if version >= 140000 else "pg_is_wal_replay_paused()"
-        if not self._query(f"SELECT {paused}")[0][0]:
+        if not is_paused:
             return self._sight(known=True, stopped=stopped, activity=title, progress=(lsn, title, moved))
         return self._paused(stopped)
 

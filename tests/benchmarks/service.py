@@ -7,8 +7,10 @@ The hosts are those of the lab LAB after site.yml, filled with GIGABYTES of rows
 after one backup: once by recover.yml (without the new backup at its end, which nobody waits for), once by stop, rename,
 `barman recover`, start, wait, and the check that every row is there. Printed are the medians, the ratio, the seconds of
 each phase, and what recover.yml costs each host: module runs and SSH connections, as the hosts themselves logged them.
+DATA=delta has the clusters lie on an XFS, and each round recover a third time, with data=delta.
 
     make bench-service
+    make bench-service DATA=delta
 """
 from __future__ import annotations
 
@@ -28,6 +30,7 @@ from story import newest_backup, ssh, sql  # pylint: disable=wrong-import-positi
 
 GIGABYTES = float(os.environ.get("GIGABYTES", "3"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
+DELTA = os.environ.get("DATA") == "delta"
 HOSTS = ("barman-copia", "bd-principal")
 NOW = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
@@ -102,26 +105,37 @@ def main():
     backup_id = newest_backup()["backup_id"]
     size = int(ssh("bd-principal", f"sudo du -sb {place()['data']}").split()[0])
     print(f"{size / 1e9:.1f} GB in the data directory, {ROUNDS} rounds, load {os.getloadavg()[0]:.1f}", flush=True)
-    ours, hands, phases, steps = [], [], [], []
-    for _round in range(ROUNDS):
+    ours, deltas, hands, phases, delta_phases, steps = [], [], [], [], [], []
+
+    def recover(seconds, durations, *further):
         drop_caches()
-        since, begun = int(time.time()), time.monotonic()
-        report = play("recover", "-e", f"target_time={moment}", "-e", f"backup_id={backup_id}", "-e", "backup_after=false")
-        ours.append(time.monotonic() - begun)
-        phases.append(report["recovery"]["durations"])
-        counted = costs(since)
+        begun = time.monotonic()
+        report = play("recover", "-e", f"target_time={moment}", "-e", f"backup_id={backup_id}", "-e", "backup_after=false", *further)
+        seconds.append(time.monotonic() - begun)
+        durations.append(report["recovery"]["durations"])
         assert rows() == wanted, rows()
+
+    for _round in range(ROUNDS):
+        since = int(time.time())
+        recover(ours, phases)
+        counted = costs(since)
+        if DELTA:
+            recover(deltas, delta_phases, "-e", "data=delta")
         drop_caches()
         begun = time.monotonic()
         steps.append(by_hand(moment, backup_id))
         hands.append(time.monotonic() - begun)
         assert rows() == wanted, rows()
         ssh("bd-principal", "sudo sh -c 'rm -rf {0}.by-hand {0}.aside-*'".format(place()["data"]))
-        print(f"  recover.yml {ours[-1]:6.1f} s   by hand {hands[-1]:6.1f} s   load {os.getloadavg()[0]:.1f}", flush=True)
+        delta = f"data=delta {deltas[-1]:6.1f} s   " if DELTA else ""
+        print(f"  recover.yml {ours[-1]:6.1f} s   {delta}by hand {hands[-1]:6.1f} s   load {os.getloadavg()[0]:.1f}", flush=True)
     middle = statistics.median
+    if DELTA:
+        print(f"data=delta {middle(deltas):.1f} s, ratio to recover.yml without it {middle(a / b for a, b in zip(deltas, ours)):.2f}")
     print(f"recover.yml {middle(ours):.1f} s, by hand {middle(hands):.1f} s, difference {middle(a - b for a, b in zip(ours, hands)):.1f} s, "
           f"ratio {middle(a / b for a, b in zip(ours, hands)):.2f}")
-    for title, found in (("phases of recover.yml", phases), ("steps by hand", steps)):
+    told = {"phases of recover.yml": phases, "phases with data=delta": delta_phases, "steps by hand": steps}
+    for title, found in [one for one in told.items() if one[1]]:
         print(f"{title}: " + ", ".join(f"{name} {middle(one.get(name, 0) for one in found):.1f} s" for name in found[0]))
     for host, (modules, logins) in counted.items():
         print(f"{host}: {modules} module runs, {logins} SSH logins for one recover.yml")
