@@ -256,7 +256,7 @@ class Cuts:
         self.heal(kind, host)
         said = f"{report.get('outcome')}: {report.get('message')}"
         if code == 0:
-            return f"{place}: the run was over before it was cut", [], "done"
+            return f"{place} {kind}: the run came to its end all the same", [], "done"
         wrong = [f"not cut: {said}"] if kind == "kill" and code != -signal.SIGKILL else []
         for _attempt in range(5):
             state, found = self.in_the_middle()
