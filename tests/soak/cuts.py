@@ -237,6 +237,7 @@ class Cuts:
     def heal(self, kind, host):
         """After a cut the host is there again."""
         if kind == "network":
+            time.sleep(2)       # a cut that came as the run ended is still on its way
             subprocess.run(self.way(host, gone=False), shell=True, check=False)
         for _attempt in range(120 if kind != "kill" else 0):
             try:
