@@ -10,7 +10,7 @@ export LAB_HOSTS ?=
 
 # Scenarios run in this order on one lab; each finds what the one before it has left.
 SCENARIOS := default site modules recover soak
-# Two labs side by side need little more time than one, for each waits half of its time.
+# The same for `make test`, on two labs side by side.
 lane-1 := default site recover
 lane-2 := default modules soak
 DESTROY := always

@@ -111,7 +111,7 @@ class Aside:
         paths = self.belongings(named)
         reasons = [reason for reason in (obstacle(one["kind"], one["path"], one["aside"]) for one in paths) if reason]
         reasons += [f"{one['path']} is not empty, and nothing may be set aside from there." for one in paths
-                    if empty and os.path.isdir(one["path"]) and entries(one["path"])]
+                    if empty and entries(one["path"])]
         if clone and not vacant(self.real) and not _filesystem.reflink(self.real):
             reasons.append(f"The file system of {self.real} ({_filesystem.filesystem_type(self.real)}) does not clone files, so the old data cannot be cloned.")
         if reasons:
@@ -237,7 +237,7 @@ class Aside:
             write_json(os.path.join(self.data.aside, JOURNAL), journal)
         elif os.path.isdir(self.data.aside):
             os.unlink(os.path.join(self.data.aside, JOURNAL))
-            for one in journal.get("paths", []):
+            for one in journal["paths"]:
                 aside = self.directory(one).aside
                 if os.path.isdir(aside) and not os.listdir(aside):
                     os.rmdir(aside)

@@ -32,7 +32,7 @@ XIDS = 1 << 32
 # What barman_restore says of a clone's host it says of the Barman host; the way to the clone is made for the copy only.
 ELSEWHERE = re.compile(r"destination.*|postgresql_major|rsync|running|restore_running|tablespace .*|major_of_destination|space.*")
 # What is judged here with what the host says.
-HERE = re.compile(r"server_active$|tablespace of WAL ")
+HERE = re.compile(r"server_active|tablespace of WAL .*")
 SET_ASIDE = re.compile(r"is not empty|postmaster\.pid|is a cluster of")
 
 
@@ -51,7 +51,7 @@ def recovery_plan(facts):
         findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] not in ("target", "clocks")),
                     *(one for one in facts["restore"]["findings"] if one["check"] == "clocks")]
     told = clone_findings(facts, plan, backup) if facts["clone"] else host_findings(facts, plan, backup, archives)
-    spaces = plan["wal"].get("tablespaces") or facts["wal_tablespaces"]
+    spaces = plan["wal"]["tablespaces"] or facts["wal_tablespaces"]
     findings = before_drop(facts["drop"]) + findings + told + tablespaces_of_wal(facts, sorted({one["location"] for one in spaces}))
     target = dict(facts["restore"]["target"], asked=facts["asked"])
     mine = {} if facts["live"] else facts["host_wal"]
@@ -136,7 +136,7 @@ def source_backup(facts, plan):
 
 def restore_findings(findings):
     """Those of barman_restore, without what setting the old data aside puts right, and without what is judged here."""
-    kept = [one for one in findings if not HERE.match(one["check"])]
+    kept = [one for one in findings if not HERE.fullmatch(one["check"])]
     return [one for one in kept if not BY_THEN.fullmatch(one["check"]) or not (one["ok"] or SET_ASIDE.search(one["found"]))]
 
 

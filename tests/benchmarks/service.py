@@ -113,14 +113,15 @@ def main():
         report = play("recover", "-e", f"target_time={moment}", "-e", f"backup_id={backup_id}", "-e", "backup_after=false", *further)
         seconds.append(time.monotonic() - begun)
         durations.append(report["recovery"]["durations"])
-        assert rows() == wanted, rows()
 
     for _round in range(ROUNDS):
         since = int(time.time())
         recover(ours, phases)
         counted = costs(since)
+        assert rows() == wanted, rows()
         if DELTA:
             recover(deltas, delta_phases, "-e", "data=delta")
+            assert rows() == wanted, rows()
         drop_caches()
         begun = time.monotonic()
         steps.append(by_hand(moment, backup_id))

@@ -34,7 +34,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 ROWS = "SELECT id FROM soak_cut ORDER BY id"
 LEFT_IN_DATA = "recovery.signal standby.signal backup_label tablespace_map barman_wal pgrescue-replay.log .pgrescue-aside.json .pgrescue-aside.json.tmp"
 # A module that is killed with its session leaves ansible-core's own /tmp/ansible_*_payload_*, which is not ours to remove.
-TEMPORARY = "/tmp/pgrescue* /tmp/barman* /tmp/ansible[!_]*"
+TEMPORARY = "ls -d /tmp/pgrescue* /tmp/barman* /tmp/ansible* 2>/dev/null | grep -v /tmp/ansible_.*_payload_ | xargs"
 # What belongs to a run that is under way, on either host; what archives or sweeps by itself does not.
 PROCESSES = r"""echo "processes $(ps -eo args= | grep -E 'rsync|pg_ctl|pg_basebackup|AnsiballZ|async_wrapper|barman (recover|restore|backup)' |
     grep -vE 'grep -E|ps -eo|bash -s' | head -n 5 | tr '\n' ';')" """
@@ -104,13 +104,13 @@ class Cuts:
             echo "beside $(cd {os.path.dirname(data)}; ls | grep -v -- -restore.json | xargs)"
             echo "inside $(cd {data} 2>/dev/null && ls -d {LEFT_IN_DATA} 2>/dev/null | xargs)"
             echo "stale $(grep -cE '^ *(restore_command|recovery_)' {data}/postgresql.auto.conf 2>/dev/null || true)"
-            echo "temporary $(ls -d {TEMPORARY} 2>/dev/null | xargs)"
+            echo "temporary $({TEMPORARY})"
             {PROCESSES}
             """)
         there = lab.ssh(lab.barman, f"""
             echo "markers $(ls -A /var/lib/barman/.pgrescue 2>/dev/null | grep -E 'recovery.json|draft' | xargs)"
             echo "keep $(cd /var/lib/barman/{SERVER}/base; grep -H . */annotations/* 2>/dev/null | xargs)"
-            echo "temporary_barman $(ls -d {TEMPORARY} 2>/dev/null | xargs)"
+            echo "temporary_barman $({TEMPORARY})"
             {PROCESSES}
             """)
         found = dict(line.partition(" ")[::2] for line in here.splitlines())
