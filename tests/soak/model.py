@@ -87,6 +87,9 @@ def expect(ledger, backups, target, alive=None):
     usable = ledger.usable(backups, timeline, target.get("backup_id"))
     if not usable:
         return REFUSED, "no backup leads there"
+    # Another branch may go further.
+    if kind == "lsn" and target["value"] > ledger.archived[timeline]:
+        return REFUSED, "after the archive's end"
     events = ledger.on_line(timeline, all_of_it=alive is not None and timeline == ledger.current)
     answer = _KINDS[kind](ledger, events, usable, target, alive if timeline == ledger.current else None)
     return (EITHER, answer[1] if answer[0] != REFUSED else []) if blurred and answer[0] != EITHER else answer
@@ -109,8 +112,6 @@ def _time(ledger, events, usable, target, alive):
 
 
 def _lsn(ledger, events, usable, target, _alive):
-    if target["value"] >= max(ledger.archived.values()):
-        return REFUSED, "after the archive's end"
     if not any(backup["end"] <= target["value"] for backup in usable):
         return REFUSED, "before the first backup's end"
     return "rows", ledger.rows(event for event in events if event["lsn"] < target["value"] + (0 if target.get("exclusive") else 1))
