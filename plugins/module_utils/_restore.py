@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
@@ -17,6 +18,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._destination impor
 from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import size_bytes
 from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
+from ansible_collections.pgrescue.barman.plugins.module_utils._progress import share, tell
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
@@ -152,8 +154,8 @@ class Restore:
             findings += _plan.space_findings(self.look["places"], self._sizes(configuration, backup, places, size)) if size is not None else []
         return findings
 
-    def act(self):
-        """Restore; returns the contract's restore."""
+    def act(self, total):
+        """Restore that many bytes; returns the contract's restore."""
         begin = time.monotonic()
         data, paths = self.look["places"][0], [place["real"] for place in self.look["places"]]
         inodes = dict(zip(paths, self.destination.make(paths)))
@@ -165,7 +167,7 @@ class Restore:
         self.destination.write_marker(data["real"], marker)
         words = _plan.barman_arguments(self.target, self.timeline, self.options, self.barman.version, self.segment_bytes)
         try:
-            answer = self.barman.call("recover", *words, self.options["server"], self.backup["backup_id"], data["real"])
+            answer = self.barman.call("recover", *words, self.options["server"], self.backup["backup_id"], data["real"], watch=self._tell(paths, total))
             self._add_received(data["real"])
             after = self._finish(data["real"])
         except BarmanError as error:
@@ -181,6 +183,20 @@ class Restore:
             settings_changed=[_setting(one) for one in said.get("changes", [])], settings_of_note=[_setting(one) for one in said.get("warnings", [])],
             missing_files=[str(one) for one in said.get("missing_files", [])], warnings=answer.warning,
         )
+
+    def _tell(self, paths, total):
+        """What is called every few seconds while Barman copies: it says how far that is. Measuring takes a twentieth of the time at most."""
+        begin = following = time.monotonic()
+
+        def watch(_pid):
+            nonlocal following
+            now = time.monotonic()
+            if now >= following and not self.options["delta"]:
+                with suppress(BarmanError):
+                    tell("Restored " + share(self.destination.measure(paths)[1], total, now - begin))
+                following = now + 20 * (time.monotonic() - now)
+
+        return watch
 
     def _add_received(self, real):
         """Bring what Barman has received and not archived; PostgreSQL looks into pg_wal for what restore_command does not find."""

@@ -29,7 +29,7 @@ attributes:
     description: Full with O(name), O(max_age) and O(state=absent). With neither, every run takes a backup.
   async:
     support: full
-    description: A backup can take hours. Poll M(pgrescue.barman.barman_catalog_info), which costs little, or the job itself.
+    description: Not needed. Without it the task survives a lost connection too, shows how far it is, and gives up a host that is silent for two minutes.
   platform:
     support: full
     platforms: posix

@@ -43,7 +43,7 @@ attributes:
     description: Where replay stopped is in the result, there is no other difference to show.
     support: none
   async:
-    description: Can be run with C(async).
+    description: Not needed. Without it the task survives a lost connection too, shows how far it is, and gives up a host that is silent for two minutes.
     support: full
   platform:
     description: Linux.
@@ -138,6 +138,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.pgrescue.barman.plugins.module_utils import _postgres
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import LOGIN_ARGUMENTS, POSTGRESQL_ARGUMENTS, PostgresError, check_path
+from ansible_collections.pgrescue.barman.plugins.module_utils._progress import tell
 from ansible_collections.pgrescue.barman.plugins.module_utils._server import HAS_PSYCOPG2, PSYCOPG2_ERROR, ReplayingServer
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import TARGET_ARGUMENTS, TYPES, TargetError, parse_target
 
@@ -149,6 +150,8 @@ def wait(server, done, stall_timeout):
     last, since = None, time.monotonic()
     while True:
         sight = server.look()
+        stopped = sight["stopped_at"]
+        tell(f"Replayed to {stopped['lsn']}, the last transaction is of {stopped['time']}" if stopped["time"] else sight["activity"] or "Replaying")
         if sight["known"] and (done(sight) or sight["reached"] is False):
             return sight
         if sight["progress"] != last:
