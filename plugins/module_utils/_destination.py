@@ -177,9 +177,12 @@ def running_restores(destination, server, ssh=None, proc="/proc"):
 
 
 def end_restores(processes, grace=30):
-    """End restores with all their children, and wait until they are gone; those that have not ended after the grace (seconds) are killed."""
+    """End restores with all their children, and wait until they are gone; those that have not ended after the grace (seconds) are told louder.
+
+    Barman removes its temporary directories when it is interrupted, but not when it is terminated.
+    """
     groups = {os.getpgid(pid) for pid in processes if os.path.exists(f"/proc/{pid}")}
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         for group in groups & living_groups():
             with suppress(ProcessLookupError):
                 os.killpg(group, sign)

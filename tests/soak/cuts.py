@@ -33,8 +33,8 @@ from lab import SERVER, TREE, Lab, Stopped
 HERE = os.path.dirname(os.path.realpath(__file__))
 ROWS = "SELECT id FROM soak_cut ORDER BY id"
 LEFT_IN_DATA = "recovery.signal standby.signal backup_label tablespace_map barman_wal pgrescue-replay.log .pgrescue-aside.json .pgrescue-aside.json.tmp"
-# A module that is killed with its session leaves ansible-core's own /tmp/ansible_*_payload_*, which is not ours to remove.
-TEMPORARY = "ls -d /tmp/pgrescue* /tmp/barman* /tmp/ansible* 2>/dev/null | grep -v /tmp/ansible_.*_payload_ | xargs"
+# A module that is killed with its session leaves ansible-core's own /tmp/ansible_*_payload_*, and /tmp/barman belongs to Barman 3.20 itself.
+TEMPORARY = "ls -d /tmp/pgrescue* /tmp/barman[-_]* /tmp/ansible* 2>/dev/null | grep -v /tmp/ansible_.*_payload_ | xargs"
 # What belongs to a run that is under way, on either host; what archives or sweeps by itself does not.
 PROCESSES = r"""echo "processes $(ps -eo args= | grep -E 'rsync|pg_ctl|pg_basebackup|AnsiballZ|async_wrapper|barman (recover|restore|backup)' |
     grep -vE 'grep -E|ps -eo|bash -s' | head -n 5 | tr '\n' ';')" """

@@ -329,7 +329,7 @@ def test_running_restore_is_seen(tmp_path):
 
 
 def test_a_restore_is_ended_with_its_children_even_when_it_does_not_listen():
-    with subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 600 & echo up; wait"], start_new_session=True, stdout=subprocess.PIPE) as shell:
+    with subprocess.Popen(["sh", "-c", "trap '' INT TERM; sleep 600 & echo up; wait"], start_new_session=True, stdout=subprocess.PIPE) as shell:
         assert shell.stdout.readline() == b"up\n"
         end_restores([shell.pid, shell.pid], grace=1)
         assert shell.stdout.read() == b""
