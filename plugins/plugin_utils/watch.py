@@ -24,7 +24,7 @@ SILENCE = 120
 LOOK = 5
 SHOW = 60
 # What ansible-core says of the job, and nobody asked for.
-JOB = ("ansible_job_id", "results_file", "started", "finished", "stdout", "stdout_lines", "stderr", "stderr_lines")
+JOB = ("ansible_job_id", "results_file", "started", "finished")
 
 
 class Watched(ActionBase):
