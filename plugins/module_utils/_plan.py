@@ -237,6 +237,15 @@ def human(number):
     return f"{number:.1f} TiB"
 
 
+def share(done, total, seconds):
+    """Bytes done of a total (None: not known) in some seconds, with percent, rate and the time that is left at this rate."""
+    if not total:
+        return human(done)
+    done = min(done, total)
+    left = f", {human(done / seconds)}/s, {round(seconds * (total - done) / done)} s left" if done and seconds else ""
+    return f"{human(done)} of {human(total)}, {100 * done // total} %{left}"
+
+
 def barman_arguments(target, timeline, options, version, segment_bytes):
     """What 'barman recover' is told, between its name and the server's; the same words from Barman 3.4 to 3.20."""
     words = ["--target-tli", timeline]

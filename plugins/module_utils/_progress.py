@@ -10,7 +10,6 @@ from contextlib import suppress
 
 # The environment variable that names the file of the line; without it nobody listens.
 VARIABLE = "PGRESCUE_PROGRESS"
-UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def tell(line):
@@ -29,20 +28,3 @@ def tell(line):
 def _forget(path):
     with suppress(OSError):
         os.unlink(path)
-
-
-def size(count):
-    """Bytes as people read them, in powers of 1000."""
-    power = 0
-    while count >= 1000 and power < len(UNITS) - 1:
-        count, power = count / 1000, power + 1
-    return f"{count:.1f} {UNITS[power]}" if power else f"{count} bytes"
-
-
-def share(done, total, seconds):
-    """Bytes done of a total (None: not known) in some seconds, with percent, rate and the time that is left at this rate."""
-    if not total:
-        return size(done)
-    done = min(done, total)
-    left = f", {size(round(done / seconds))}/s, {round(seconds * (total - done) / done)} s left" if done and seconds else ""
-    return f"{size(done)} of {size(total)}, {100 * done // total} %{left}"

@@ -18,7 +18,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._destination impor
 from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import size_bytes
 from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
-from ansible_collections.pgrescue.barman.plugins.module_utils._progress import share, tell
+from ansible_collections.pgrescue.barman.plugins.module_utils._progress import tell
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
@@ -193,7 +193,7 @@ class Restore:
             now = time.monotonic()
             if now >= following and not self.options["delta"]:
                 with suppress(BarmanError):
-                    tell("Restored " + share(self.destination.measure(paths)[1], total, now - begin))
+                    tell("Restored " + _plan.share(self.destination.measure(paths)[1], total, now - begin))
                 following = now + 20 * (time.monotonic() - now)
 
         return watch

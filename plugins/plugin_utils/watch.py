@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A module that takes long: it runs on when the connection is lost, says how far it is, and is not waited for when it is no more.
 
-ansible-core's own C(async) with C(poll) shows nothing of the work, and waits for the whole time that C(async) allows when the host does not answer
-any more, or has restarted and the work is gone. A task with C(async), or in check mode, is left to ansible-core.
+ansible-core's own async with poll shows nothing of the work, and waits for the whole time that async allows when the host does not answer
+any more, or has restarted and the work is gone. A task with async, or in check mode, is left to ansible-core.
 """
 from __future__ import annotations
 

@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.pgrescue.barman.plugins.module_utils import _progress
+from ansible_collections.pgrescue.barman.plugins.module_utils import _plan, _progress
 
 
 @pytest.mark.parametrize(("done", "total", "seconds", "said"), [
-    (0, 1000, 5, "0 bytes of 1.0 kB, 0 %"),
-    (250_000_000, 1_000_000_000, 10, "250.0 MB of 1.0 GB, 25 %, 25.0 MB/s, 30 s left"),
-    (1_200_000_000, 1_000_000_000, 10, "1.0 GB of 1.0 GB, 100 %, 100.0 MB/s, 0 s left"),
+    (0, 1000, 5, "0 bytes of 1000 bytes, 0 %"),
+    (250_000_000, 1_000_000_000, 10, "238.4 MiB of 953.7 MiB, 25 %, 23.8 MiB/s, 30 s left"),
+    (1_200_000_000, 1_000_000_000, 10, "953.7 MiB of 953.7 MiB, 100 %, 95.4 MiB/s, 0 s left"),
     (999, None, 10, "999 bytes"),
     (7, 10, 0, "7 bytes of 10 bytes, 70 %"),
 ])
 def test_how_far_it_is(done, total, seconds, said):
-    assert _progress.share(done, total, seconds) == said
+    assert _plan.share(done, total, seconds) == said
 
 
 def test_the_newest_line_is_told_and_goes_at_the_end(tmp_path, monkeypatch):
