@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from contextlib import suppress
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
@@ -18,7 +17,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._destination impor
 from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import size_bytes
 from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
-from ansible_collections.pgrescue.barman.plugins.module_utils._progress import tell
+from ansible_collections.pgrescue.barman.plugins.module_utils._progress import telling
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
@@ -167,7 +166,8 @@ class Restore:
         self.destination.write_marker(data["real"], marker)
         words = _plan.barman_arguments(self.target, self.timeline, self.options, self.barman.version, self.segment_bytes)
         try:
-            answer = self.barman.call("recover", *words, self.options["server"], self.backup["backup_id"], data["real"], watch=self._tell(paths, total))
+            answer = self.barman.call("recover", *words, self.options["server"], self.backup["backup_id"], data["real"],
+                                      watch=telling(lambda seconds: self._told(paths, total, seconds)))
             self._add_received(data["real"])
             after = self._finish(data["real"])
         except BarmanError as error:
@@ -184,19 +184,14 @@ class Restore:
             missing_files=[str(one) for one in said.get("missing_files", [])], warnings=answer.warning,
         )
 
-    def _tell(self, paths, total):
-        """What is called every few seconds while Barman copies: it says how far that is. Measuring takes a twentieth of the time at most."""
-        begin = following = time.monotonic()
-
-        def watch(_pid):
-            nonlocal following
-            now = time.monotonic()
-            if now >= following and not self.options["delta"]:
-                with suppress(BarmanError):
-                    tell("Restored " + _plan.share(self.destination.measure(paths)[1], total, now - begin))
-                following = now + 20 * (time.monotonic() - now)
-
-        return watch
+    def _told(self, paths, total, seconds):
+        """How far the copy is; None for a delta, whose files are all there from the beginning, and when it cannot be measured."""
+        if self.options["delta"]:
+            return None
+        try:
+            return "Restored " + _plan.share(self.destination.measure(paths)[1], total, seconds)
+        except BarmanError:
+            return None
 
     def _add_received(self, real):
         """Bring what Barman has received and not archived; PostgreSQL looks into pg_wal for what restore_command does not find."""

@@ -4,12 +4,16 @@
 """Take a backup and see it through to a good one, or say why there is none. Every message ends with what to do."""
 from __future__ import annotations
 
+import os
 import time
 
 from ._archive import read_archive
 from ._barman import BarmanError
 from ._catalog import read_backups
 from ._check import check, failed, run_check
+from ._filesystem import size_bytes
+from ._plan import share
+from ._progress import telling
 from ._session import StallWatch, ask_archiver, cancel_backup_stop
 from ._switch import archive_written
 
@@ -32,8 +36,15 @@ class Take:
                 f"a backup of server {self.server.name} would never end, because the WAL that it needs is not archived. {archiver}. "
                 f"No backup was begun. Repair that; PostgreSQL tries again every minute, and once it has archived a segment, run this again."
             )
-        known = {backup["backup_id"] for backup in read_backups(self.server)}
-        watch = StallWatch(self.stall, lambda: ask_archiver(self.conninfo))
+        before = read_backups(self.server)
+        known = {backup["backup_id"] for backup in before}
+        last = next((backup["size_bytes"] for backup in reversed(before) if backup["good"]), None)
+        stall, say = StallWatch(self.stall, lambda: ask_archiver(self.conninfo)), telling(lambda seconds: self._told(known, last, seconds))
+
+        def watch(pid):
+            say()
+            return stall(pid)
+
         timeout = None if self.deadline is None else max(self.deadline - time.monotonic(), 1)
         try:
             answer = self.barman.call(
@@ -88,6 +99,14 @@ class Take:
 
     def _made(self, known):
         return next((backup for backup in reversed(read_backups(self.server)) if backup["backup_id"] not in known), None)
+
+    def _told(self, known, last, seconds):
+        """How far the copy is, measured by the bytes of the last good backup; None before it has begun."""
+        backup = self._made(known)
+        if backup is None:
+            return None
+        path = os.path.join(self.server.directory("basebackups_directory"), backup["backup_id"])
+        return f"Backup {backup['backup_id']}: copied " + share(size_bytes(path), last, seconds)
 
     def _interrupted(self, error, backup):
         state = "no backup was begun"

@@ -51,6 +51,8 @@ def fill():
     sql("CREATE TABLE big (n int, t text)", "postgres")
     sql(f"INSERT INTO big SELECT n, (SELECT string_agg(md5(n::text || i), '') FROM generate_series(1, 30) i) "
         f"FROM generate_series(1, {int(GIGABYTES * 1e6)}) n", "postgres")
+    # Else autovacuum rewrites every page after the backup, and all of it differs.
+    sql("VACUUM (FREEZE, ANALYZE) big", "postgres")
 
 
 def rows():
@@ -85,6 +87,12 @@ def by_hand(moment, backup_id):
     return steps
 
 
+def archive():
+    """Wait until all WAL of the fill is archived: whoever stops PostgreSQL waits for that, and it is no part of a recovery."""
+    sql("SELECT pg_switch_wal()", "postgres")
+    ssh("bd-principal", "sudo sh -c 'while ls {}/pg_wal/archive_status/*.ready; do sleep 1; done' >/dev/null 2>&1".format(place()["data"]))
+
+
 def costs(since):
     """Module runs and SSH logins that each host has logged since an instant (seconds since the epoch)."""
     log = "sudo journalctl --no-pager -o cat --since @{}".format(since)
@@ -103,6 +111,7 @@ def main():
     wanted, moment = rows(), sql(NOW, "postgres")
     sql("DELETE FROM big WHERE n < 0", "postgres")
     backup_id = newest_backup()["backup_id"]
+    archive()
     size = int(ssh("bd-principal", f"sudo du -sb {place()['data']}").split()[0])
     print(f"{size / 1e9:.1f} GB in the data directory, {ROUNDS} rounds, load {os.getloadavg()[0]:.1f}", flush=True)
     ours, deltas, hands, phases, delta_phases, steps = [], [], [], [], [], []

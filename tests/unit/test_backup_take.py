@@ -22,7 +22,8 @@ OLD = "20261122T000000"
 
 
 def backup(backup_id, status="DONE", **changes):
-    return dict(dict(backup_id=backup_id, status=status, good=status == "DONE", begin_wal="0" * 23 + "4", end_wal="0" * 23 + "5", error=None), **changes)
+    return dict(dict(backup_id=backup_id, status=status, good=status == "DONE", begin_wal="0" * 23 + "4", end_wal="0" * 23 + "5", error=None,
+                     size_bytes=1000), **changes)
 
 
 class Tool:

@@ -38,3 +38,23 @@ def test_nobody_listens(tmp_path, monkeypatch):
     monkeypatch.setenv(_progress.VARIABLE, str(tmp_path / "no" / "folder"))
     _progress.tell("one")
     assert not list(tmp_path.iterdir())
+
+
+def test_measuring_takes_a_twentieth_of_the_time(tmp_path, monkeypatch):
+    """Looked at every second for 100 s; each measure takes one, and the third one has nothing to say."""
+    path, clock, measured = tmp_path / "progress", [0.0], []
+    monkeypatch.setenv(_progress.VARIABLE, str(path))
+    monkeypatch.setattr(_progress.atexit, "register", lambda *words: None)
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: clock[0])
+
+    def measure(seconds):
+        measured.append(seconds)
+        clock[0] += 1
+        return f"after {seconds:.0f} s" if len(measured) != 3 else None
+
+    look = _progress.telling(measure)
+    while clock[0] < 60:
+        look("whatever Barman.call says")
+        clock[0] += 1
+    assert measured == [0, 20, 40]
+    assert path.read_text(encoding="utf-8") == "after 20 s"

@@ -4,9 +4,12 @@
 """The variables of a role have the same names and defaults wherever they are written down."""
 from __future__ import annotations
 
+import ast
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 from ansible_collections.pgrescue.barman.plugins.filter.server_map import SERVER_OPTIONS
@@ -76,3 +79,11 @@ def test_grants_cover_the_supported_majors():
     for major, grant in grants.items():
         assert ("pg_checkpoint" in grant["roles"]) == (int(major) >= 15)
         assert not {"pg_write_all_data", "pg_read_all_data", "pg_read_server_files", "pg_execute_server_program"} & set(grant["roles"])
+
+
+def test_a_phase_that_is_entered_twice_has_the_seconds_of_both():
+    role = next(role for role in ROLES if role.name == "pitr")
+    clock = [dict(phase=phase, at=at) for phase, at in [("plan", 0.0), ("fence", 2.5), ("fence", 100.0), ("aside", 110.25), ("serve", 120.0)]]
+    durations = jinja2.Environment(autoescape=False).from_string(load(role, "vars/main.yml")["__pitr_durations"])
+    told = durations.render(__pitr_clock=clock, now=lambda: datetime.fromtimestamp(123, tz=timezone.utc))
+    assert ast.literal_eval(told.strip()) == dict(plan=2.5, fence=107.8, aside=9.8, serve=3.0)
