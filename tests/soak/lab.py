@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 TREE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 SERVER = "main"
 EVENT = re.compile(
-    r"tx: +(?P<xid>\d+), lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), .*?desc: (?:(?P<kind>COMMIT|ABORT) (?P<time>\d{4}-\d\d-\d\d [0-9:.]+) UTC"
+    r"tx: +(?P<xid>\d+), lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), prev (?P<prev>[0-9A-F]+/[0-9A-F]+), .*?desc: (?:(?P<kind>COMMIT|ABORT) (?P<time>\d{4}-\d\d-\d\d [0-9:.]+) UTC"
     r"|RESTORE_POINT (?P<name>\S+))"
 )
 
@@ -113,7 +113,7 @@ class Lab:
         found = self.ssh(self.postgres, f"TZ=UTC {self.binaries}/pg_waldump -p {wal} -t {timeline} -s {text(start)} "
                                         f"2>/dev/null | grep -E '^rmgr: (Transaction|XLOG)' || true", "postgres")
         return [
-            dict(timeline=timeline, lsn=number(one["lsn"]), xid=int(one["xid"]), kind=(one["kind"] or "point").lower(),
+            dict(timeline=timeline, lsn=number(one["lsn"]), prev=number(one["prev"]), xid=int(one["xid"]), kind=(one["kind"] or "point").lower(),
                  time=instant(one["time"]) if one["time"] else None, name=one["name"])
             for one in (match.groupdict() for match in map(EVENT.search, found.splitlines()) if match)
         ]

@@ -21,7 +21,7 @@ class Ledger:
     def __init__(self, timeline):
         self.current = timeline
         self.branches = {}        # timeline -> dict parent, switch, begun
-        self.events = {}          # timeline -> events: timeline, lsn, xid, kind (commit, abort, point), time, name, effects
+        self.events = {}          # timeline -> events: timeline, lsn, prev (LSN of the record before), xid, kind (commit, abort, point), time, name, effects
         self.archived = {}        # timeline -> LSN up to which WAL is in the archive
         self.effects = {}         # (timeline, xid) -> {key: value or None}
 
@@ -114,7 +114,9 @@ def _time(ledger, events, usable, target, alive):
 def _lsn(ledger, events, usable, target, _alive):
     if not any(backup["end"] <= target["value"] for backup in usable):
         return REFUSED, "before the first backup's end"
-    return "rows", ledger.rows(event for event in events if event["lsn"] < target["value"] + (0 if target.get("exclusive") else 1))
+    # Inclusive, PostgreSQL stops after the first record that begins at or after the LSN, and that can be a commit; exclusive, before it.
+    begins = "lsn" if target.get("exclusive") else "prev"
+    return "rows", ledger.rows(event for event in events if event[begins] < target["value"])
 
 
 def _event(ledger, events, usable, target, _alive):
