@@ -18,7 +18,8 @@ from datetime import datetime, timezone
 TREE = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 SERVER = "main"
 EVENT = re.compile(
-    r"tx: +(?P<xid>\d+), lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), prev (?P<prev>[0-9A-F]+/[0-9A-F]+), .*?desc: (?:(?P<kind>COMMIT|ABORT) (?P<time>\d{4}-\d\d-\d\d [0-9:.]+) UTC"
+    r"tx: +(?P<xid>\d+), lsn: (?P<lsn>[0-9A-F]+/[0-9A-F]+), prev (?P<prev>[0-9A-F]+/[0-9A-F]+), .*?"
+    r"desc: (?:(?P<kind>COMMIT|ABORT) (?P<time>\d{4}-\d\d-\d\d [0-9:.]+) UTC"
     r"|RESTORE_POINT (?P<name>\S+))"
 )
 
