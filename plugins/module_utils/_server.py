@@ -11,6 +11,7 @@ from contextlib import closing
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _postgres, _replay
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import PostgresError
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, stretch
 
 try:
     import psycopg2
@@ -24,6 +25,7 @@ SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text, pg_last_xact_replay_
        (SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
        current_setting('server_version_num')::int
 """
+SEGMENT_BYTES = "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'"
 LIVE = "SELECT pg_current_wal_lsn()::text, pg_walfile_name(pg_current_wal_lsn())"
 SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY (%s)"
 LOG_BYTES = 1 << 20
@@ -146,7 +148,8 @@ class ReplayingServer:
             return self._sight(known=True, reached=False, stopped=stopped, message=(
                 f"Replay has paused before the target, because the origin had larger settings: {', '.join(small)}. "
                 f"PostgreSQL will end when it is resumed. Set them at least as large as there, and start the recovery again."))
-        self.discarded = self._next_commit(stopped["timeline"], stopped["lsn"])
+        # Replay, and its title too, may be a segment ahead of where it paused: the file that was read tells the timeline.
+        stopped["timeline"], self.discarded = self._next_commit(stopped["lsn"]) or (stopped["timeline"], None)
         stop = (self._log() or {}).get("stop")
         if stop:
             stopped.update(reason=stop["reason"], xid=stop["xid"])
@@ -165,7 +168,7 @@ class ReplayingServer:
             xid = re.search(r"transaction ([0-9]+)", fork["reason"] or "")
             stopped.update(lsn=fork["lsn"], reason=fork["reason"], xid=xid[1] if xid else None)
             if self.target is None or self.target.type != "latest":
-                self.discarded = self.discarded or self._next_commit(fork["parent"], fork["lsn"])
+                self.discarded = self.discarded or (self._next_commit(fork["lsn"], fork["parent"]) or (None, None))[1]
         if self.target and _replay.fits(fork["reason"] if fork else "", self.target) is False:
             return self._sight(known=True, reached=False, promoted=True, stopped=stopped, message=(
                 f"PostgreSQL on {self.data} is not in recovery, it writes on timeline {timeline} at {lsn}, and that did not begin at the target "
@@ -183,14 +186,17 @@ class ReplayingServer:
             f"PostgreSQL on {self.data} holds a transaction of {stopped['time']}, {-over} seconds after the target {self.target.utc.isoformat()}. "
             f"Its recovery had another target; restore again."))
 
-    def _next_commit(self, timeline, lsn):
-        """The first transaction's end after an LSN, as far as the WAL that is left here tells."""
-        if not (self.binaries and timeline and lsn):
+    def _next_commit(self, lsn, timeline=None):
+        """The timeline and the first transaction's end after an LSN, as far as the WAL that is left here tells; None when its segment is gone."""
+        directory = os.path.join(self.data, "pg_wal")
+        found = stretch(os.listdir(directory), lsn, self._query(SEGMENT_BYTES)[0][0], timeline) if self.binaries and lsn else None
+        if not found:
             return None
+        timeline, end = found
         try:
             text = _postgres.run(
-                os.path.join(self.binaries, "pg_waldump"), "-p", os.path.join(self.data, "pg_wal"), "-t", str(timeline), "-s", lsn,
+                os.path.join(self.binaries, "pg_waldump"), "-p", directory, "-t", str(timeline), "-s", lsn, "-e", format_lsn(end),
                 "-r", "Transaction", "-n", "1")
         except PostgresError as error:
             text = error.details.get("stdout") or ""  # the end of the WAL is an error to pg_waldump, and what it printed before it is right
-        return _replay.parse_next_record(text)
+        return timeline, _replay.parse_next_record(text)

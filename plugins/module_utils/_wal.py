@@ -90,6 +90,23 @@ def segment_timeline(name):
     return int(name[:8], 16)
 
 
+def stretch(names, lsn, size, timeline=None):
+    """How far the segments in a list of files go on from an LSN without a gap, on a timeline or else on the newest one that has the LSN's
+    segment: timeline and the end as a number of bytes. None when the LSN's segment is not among them.
+
+    pg_waldump waits five seconds for a segment that is not there (WALDumpOpenSegment in its source), so it must be told where to end.
+    """
+    first = parse_lsn(lsn) // size
+    found = {(segment_timeline(name), segment_number(name, size)) for name in names if SEGMENT.fullmatch(name)}
+    timelines = [one for one, number in found if number == first and timeline in (None, one)]
+    if not timelines:
+        return None
+    last = first
+    while (max(timelines), last + 1) in found:
+        last += 1
+    return max(timelines), (last + 1) * size
+
+
 def system_identifier(path):
     """The system identifier in a segment's first page header as text, or None when the file cannot be read."""
     try:

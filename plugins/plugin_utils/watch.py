@@ -12,6 +12,7 @@ import secrets
 import time
 from contextlib import suppress
 
+from ansible.constants import DEFAULT_KEEP_REMOTE_FILES
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import merge_hash
@@ -47,6 +48,7 @@ class Watched(ActionBase):
     def _watched(self, task_vars):
         folder = self._remote_expand_user(self.get_shell_option("async_dir", default="~/.ansible_async"))
         told = self._connection._shell.join_path(folder, f"progress-{secrets.token_hex(8)}")
+        sent = self._make_tmp_path()
         self._task.async_val = LIMIT
         self._task.environment = [*(self._task.environment or []), {VARIABLE: told}]
         try:
@@ -57,16 +59,22 @@ class Watched(ActionBase):
         if job.get("failed") or "ansible_job_id" not in job:
             return job
         host = self._task.delegate_to or task_vars["inventory_hostname"]
-        self._wait(job["ansible_job_id"], told, host)
+        self._wait(job, told, host)
+        # async_wrapper would remove it, which another user than the connection's may not.
+        self._remove_tmp_path(sent, force=not DEFAULT_KEEP_REMOTE_FILES)
         return self._ended(job["ansible_job_id"], folder, host, task_vars)
 
     def _wait(self, job, told, host):
         """Return when the work is over, or AnsibleConnectionFailure when its host does not answer."""
         # async_wrapper's command line names the job; that of the look itself must not.
-        process = f"[{job[0]}]{job[1:].split('.')[0]}"
-        look = f"cat {self._connection._shell.quote(told)} 2>/dev/null; echo; grep -qs '{process}' /proc/[0-9]*/cmdline && echo alive || echo over"
+        folder, name = job["results_file"].rsplit("/", 1)
+        quote, name = self._connection._shell.quote, f"[{name[0]}]{name[1:]}"
+        result, wrapper = f"{quote(folder)}/{name}", f"'{name.split('.', maxsplit=1)[0]}' /proc/[0-9]*/cmdline"
+        # Until the module has ended, the file of its result begins with that. The wrapper sleeps on, up to five seconds, so it is ended.
+        look = (f"cat {quote(told)} 2>/dev/null; echo; if [ -e {result} ] && ! grep -qs '^{{\"started\":' {result}; "
+                f"then grep -ls {wrapper} | cut -d/ -f3 | xargs -r kill 2>/dev/null; echo over; else grep -qs {wrapper} && echo alive || echo over; fi")
         begun = heard = shown = time.monotonic()
-        pause = 1
+        pause = 0.5
         while True:
             time.sleep(pause)
             words = self._answer(look)

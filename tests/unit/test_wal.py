@@ -45,6 +45,19 @@ def test_segment_names(size, number, name):
     assert segment_name(1, number, size) == name and segment_number(name, size) == number
 
 
+def test_stretch():
+    names = ["000000010000000100000077", "000000010000000100000078", "000000040000000100000079", "00000004000000010000007A", "00000004000000010000007C",
+             "00000004.history", "archive_status", "000000040000000100000079.00000028.backup"]
+    size = 16 << 20
+    # The newest timeline that has the segment, up to the first gap.
+    assert _wal.stretch(names, "1/79014F58", size) == (4, _wal.parse_lsn("1/7B000000"))
+    assert _wal.stretch(names, "1/77000028", size) == (1, _wal.parse_lsn("1/79000000"))
+    assert _wal.stretch(names, "1/79014F58", size, 1) is None
+    assert _wal.stretch(names, "1/7B000000", size) is None
+    assert _wal.stretch(["000000010000000000000003", "000000020000000000000003"], "0/3000110", size) == (2, _wal.parse_lsn("0/4000000"))
+    assert _wal.stretch(["000000010000000000000003", "000000020000000000000003"], "0/3000110", size, 1) == (1, _wal.parse_lsn("0/4000000"))
+
+
 def test_names_and_numbers_are_inverse():
     print("SEED", SEED)
     chance = random.Random(SEED)

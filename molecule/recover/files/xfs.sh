@@ -16,6 +16,6 @@ loop=$(losetup --find --show "/proc/$process/root/var/lib/clusters.xfs")
 # The device goes with the last mount.
 trap 'losetup --detach "$loop"' EXIT
 nsenter --target "$process" --mount -- sh -euc "
-    [ -e $loop ] || mknod -m 0600 $loop b $(stat -c '%Hr %Lr' "$loop")
+    umask 077; [ -e $loop ] || mknod $loop b $(stat -c '%Hr %Lr' "$loop")
     mount $loop /mnt; cp -a /var/lib/postgresql/. /mnt; umount /mnt; mount $loop /var/lib/postgresql"
 engine exec "$host" systemctl start postgresql
