@@ -47,6 +47,7 @@ def recovery_plan(facts):
     backup = source_backup(facts, plan)
     findings = [one for one in plan["findings"] if not ELSEWHERE.fullmatch(one["check"])] if facts["clone"] else restore_findings(plan["findings"])
     if latest:
+        plan["target_timeline"] = window["timeline"]
         # What depends on the target is said of the target that was typed.
         findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] not in ("target", "clocks")),
                     *(one for one in facts["restore"]["findings"] if one["check"] == "clocks")]
@@ -71,10 +72,19 @@ def note(check, found, meaning=None):
 # --- a target after the archive's end, while the server still answers: the fence archives what it has and judges again ---
 
 def live_window(facts):
-    """The last window on the branch that the server is on."""
+    """The last window on the branch that the server is on; that up to its fork, and without an end, while no WAL of the branch is archived."""
     catalogue = facts["catalogue"]
-    current = {one["timeline"] for one in catalogue["timelines"] if one["current"]}
-    return next((one for one in reversed(catalogue["windows"]) if one["timeline"] in current), None)
+    current = next((one for one in catalogue["timelines"] if one["current"]), dict(timeline=None))
+    window = next((one for one in reversed(catalogue["windows"]) if one["timeline"] == current["timeline"]), None)
+    if window or not current.get("switch_lsn"):
+        return window
+    fork, parents = parse_lsn(current["switch_lsn"]), [one for one in catalogue["windows"] if one["timeline"] == current["parent"]]
+    before = next((one for one in parents if parse_lsn(one["begin_lsn"]) <= fork <= parse_lsn(one["end_lsn"] or "0/0")), None)
+    early = [one["backup_id"] for one in catalogue["backups"] if one["end_lsn"] and parse_lsn(one["end_lsn"]) <= fork]
+    return before and dict(
+        before, timeline=current["timeline"], end_lsn=current["switch_lsn"], end_time=None, archived=current["parent"],
+        backup_ids=[one for one in before["backup_ids"] if one in early],
+    )
 
 
 def _reached_by(catalogue, window):
@@ -104,7 +114,7 @@ def in_server(facts, window):
             return None
     elif target["type"] != "name":
         return None
-    return dict(backup_id=fitting[-1]["backup_id"], timeline=window["timeline"]) if fitting else None
+    return dict(backup_id=fitting[-1]["backup_id"], timeline=window.get("archived", window["timeline"])) if fitting else None
 
 
 def target_in_server(window, target):

@@ -212,6 +212,20 @@ def test_a_moment_before_the_live_branch(begun, ended, there):
     assert found["latest"] == (dict(backup_id=BACKUP["backup_id"], timeline=3) if there else None)
 
 
+@pytest.mark.parametrize("fork, backup_end, latest", [
+    ("0/4000080", "0/3000100", dict(backup_id=BACKUP["backup_id"], timeline=1)), ("0/4000080", "0/4000090", None), ("0/9000000", "0/3000100", None),
+])
+def test_a_live_branch_of_which_nothing_is_archived(fork, backup_end, latest):
+    """As after a recovery by hand: its history file is archived with the promotion, its first segment when that is full."""
+    timelines = [dict(timeline=1, current=False, begin_time=None), dict(timeline=2, current=True, begin_time=None, parent=1, switch_lsn=fork)]
+    catalogue = dict(FACTS["catalogue"], timelines=timelines, windows=[dict(WINDOW, begin_lsn="0/3000028")], backups=[dict(BACKUP, end_lsn=backup_end)])
+    found = judge(plan=dict(LATE, target_timeline=None), catalogue=catalogue)
+    assert found["latest"] == latest
+    if latest:
+        told = judge(plan=dict(LATE, target_timeline=None), catalogue=catalogue, latest=PLAN)["plan"]
+        assert told["target_timeline"] == 2 and [entry["ok"] for entry in told["findings"] if entry["check"] == "target"] == [True]
+
+
 DROP = dict(commit_time="2026-11-23T04:20:00.000000+00:00", commits_between=0, summary="transaction 747, which dropped public.customer")
 
 
