@@ -9,10 +9,14 @@ by the same command. The file appears and changes whole: there is no moment at w
 is that of the run at work; a run that finds another one there has lost the server and must not touch it any more.
 
 A clone, a recovery elsewhere, leaves the server alone. Its marker, SERVER.clone-HASH.json, holds only the place of the clone.
+
+A marker names the backup that is pinned, and how it was kept before. Several recoveries may need one backup: what the first
+has found goes on to the others, and the last one puts it back.
 """
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -23,7 +27,7 @@ from datetime import datetime, timezone
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
 
 # What every marker tells; a run adds to it what it needs to be taken up again.
-KEYS = ("server", "holder", "run_id", "since", "host", "target", "phase", "backup_id", "keep_found", "stamp", "aside")
+KEYS = ("server", "holder", "run_id", "since", "host", "target", "phase", "backup_id", "pinned", "keep_found", "stamp", "aside")
 
 
 class FenceError(BarmanError):
@@ -59,7 +63,17 @@ def alone(home):
 
 def read_marker(home, server, clone=None):
     """The marker of a server or of a clone as a dict, or None when no recovery holds it."""
-    path = marker_path(home, server, clone)
+    return _read(marker_path(home, server, clone), server)
+
+
+def other_markers(home, server, clone=None):
+    """The markers of the other recoveries of this server: of its clones, and of the server itself when this is a clone."""
+    pattern = os.path.join(home, ".pgrescue", f"{server}.clone-*.json")
+    paths = {marker_path(home, server), *glob.glob(pattern)} - {marker_path(home, server, clone)}
+    return [marker for marker in (_read(path, server) for path in sorted(paths)) if marker is not None]
+
+
+def _read(path, server):
     try:
         with open(path, encoding="utf-8") as file:
             marker = json.load(file)

@@ -80,11 +80,19 @@ options:
       - With O(state=absent) it is written before the marker goes.
     type: dict
     default: {}
+  pin:
+    description:
+      - Whether the backup that C(backup_id) in O(details) names, or the full one that an incremental builds on, is kept until the marker goes, so that
+        no retention policy deletes it meanwhile. RV(fence.keep_found) is how it was kept before, or how another recovery that needs it has found it.
+      - With O(state=absent) that is put back, whatever this option says, unless another recovery has pinned the same backup.
+      - Fails when Barman cannot keep the backup, which is one that is not C(DONE).
+    type: bool
+    default: false
   details:
     description:
       - What else the marker tells and what the same command needs when it takes up a run that was cut off.
-      - Usual keys are C(target), C(host), C(phase), C(backup_id), C(keep_found), C(stamp) and C(aside). Other keys are kept as well.
-      - The keys C(server), C(holder), C(run_id), C(since) and C(clone) are the module's own and are refused.
+      - Usual keys are C(target), C(host), C(phase), C(backup_id), C(stamp) and C(aside). Other keys are kept as well.
+      - The keys C(server), C(holder), C(run_id), C(since), C(clone), C(pinned) and C(keep_found) are the module's own and are refused.
     type: dict
     default: {}
 """
@@ -178,8 +186,12 @@ fence:
       description: The backup that is restored.
       type: str
       returned: success
+    pinned:
+      description: The backup that is kept as long as this marker is there; V(null) when none is.
+      type: str
+      returned: success
     keep_found:
-      description: How that backup was kept before the recovery.
+      description: How that backup was kept before the recovery, V(full), V(standalone) or V(none); what other recoveries have pinned it for does not count.
       type: str
       returned: success
     stamp:
@@ -200,6 +212,7 @@ fence:
     target: {type: time, value: "2026-09-15T14:30:00+02:00"}
     phase: fence
     backup_id: null
+    pinned: null
     keep_found: null
     stamp: null
     aside: []
@@ -225,7 +238,7 @@ from contextlib import nullcontext
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError, check_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, Barman, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._fence import (
     FenceError,
@@ -233,14 +246,16 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._fence import (
     create_marker,
     held,
     new_marker,
+    other_markers,
     read_marker,
     remove_marker,
     same_run,
     write_marker,
 )
 from ansible_collections.pgrescue.barman.plugins.module_utils._incident import merge, read_records, record_path, write_record
+from ansible_collections.pgrescue.barman.plugins.module_utils._keep import check_can_be_kept, full_backup, keep_backup, put_back
 
-OWN_KEYS = {"server", "holder", "run_id", "since", "clone"}
+OWN_KEYS = {"server", "holder", "run_id", "since", "clone", "pinned", "keep_found"}
 
 
 def wanted_marker(params, before):
@@ -269,6 +284,24 @@ def check_removal(params, before):
             raise FenceError(f"{held(before)} This was asked to remove the marker of {key} {params[key]!r} only.", fence=before)
 
 
+def backup_to_pin(server, backup_id):
+    """The backup that has to be kept for this one to stay; BarmanError when Barman cannot keep it."""
+    if backup_id is None:
+        raise FenceError("pin needs the backup_id in details: name the backup that shall stay.")
+    backup = full_backup(server, backup_id)
+    if backup["keep"] != "full":
+        check_can_be_kept(backup)
+    return backup
+
+
+def with_pin(marker, backup, others):
+    """The marker with this full backup pinned: how it was kept is what the first of the recoveries that need it has found."""
+    if marker["pinned"] == backup["backup_id"]:
+        return marker
+    found = [other["keep_found"] for other in others if other["pinned"] == backup["backup_id"]]
+    return dict(marker, pinned=backup["backup_id"], keep_found=(found or [backup["keep"]])[0])
+
+
 def write(home, server, clone, before, after):
     """Make the marker what it should be."""
     if after is None:
@@ -282,23 +315,32 @@ def write(home, server, clone, before, after):
 def run(module):
     params = module.params
     configuration = read_configuration(params["barman_config"])
-    server = configuration.server(check_name(params["server"], "server")).name
+    server = configuration.server(check_name(params["server"], "server"))
+    home, name, clone = configuration.home, server.name, params["clone"]
     if params["record"]:
-        record_path(configuration.home, server, params["record"].get("stamp"))
-    with alone(configuration.home) if not module.check_mode else nullcontext():
-        before, records = read_marker(configuration.home, server, params["clone"]), read_records(configuration.home, server)
-        adopted, after = False, None
+        record_path(home, name, params["record"].get("stamp"))
+    with alone(home) if not module.check_mode else nullcontext():
+        before, others, records = read_marker(home, name, clone), other_markers(home, name, clone), read_records(home, name)
+        adopted, after, backup = False, None, None
         if params["state"] == "present":
             after, adopted = wanted_marker(params, before)
+            if params["pin"] and after["run_id"] == params["run_id"]:
+                backup = backup_to_pin(server, after["backup_id"])
+                after = with_pin(after, backup, others)
         else:
             check_removal(params, before)
-        record = merge(records, server, params["record"]) if params["record"] else None
-        changed = after != before or (record is not None and record not in records)
+        record = merge(records, name, params["record"]) if params["record"] else None
+        changed = after != before or (record is not None and record not in records) or (backup is not None and backup["keep"] != "full")
         if changed and not module.check_mode:
+            barman = Barman(params["barman_executable"], params["barman_config"])
+            if before and before["pinned"] != (after or {}).get("pinned"):
+                put_back(barman, server, before, others)
             if record:
-                write_record(configuration.home, record)
-                records = read_records(configuration.home, server)
-            write(configuration.home, server, params["clone"], before, after)
+                write_record(home, record)
+                records = read_records(home, name)
+            write(home, name, clone, before, after)
+            if backup:
+                keep_backup(barman, server, backup["backup_id"], "full")
     return dict(changed=changed, adopted=adopted, fence=after, found=before, records=records, diff=dict(before=before or {}, after=after or {}))
 
 
@@ -313,6 +355,7 @@ def main():
             clone=dict(type="str"),
             takes_over=dict(type="str"),
             record=dict(type="dict", default={}),
+            pin=dict(type="bool", default=False),
             details=dict(type="dict", default={}),
         ),
         required_if=[("state", "present", ("holder", "run_id"))],

@@ -82,19 +82,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, Barman, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
+from ansible_collections.pgrescue.barman.plugins.module_utils._keep import check_can_be_kept, keep_backup
 from ansible_collections.pgrescue.barman.plugins.module_utils._selection import find_backup
-
-
-def check_can_be_kept(backup):
-    """Raise BarmanError for a backup that Barman does not keep."""
-    if backup["parent_backup_id"]:
-        raise BarmanError(
-            f"backup {backup['backup_id']} is incremental and Barman keeps only full ones: keep the one it builds on, "
-            f"{backup['parent_backup_id']} or its root. What is on top of a kept backup is not deleted by retention either."
-        )
-    if backup["status"] != "DONE":
-        hint = " Its WAL is not archived yet: run pgrescue.barman.barman_wal, then barman check-backup." if backup["status"] == "WAITING_FOR_WALS" else ""
-        raise BarmanError(f"backup {backup['backup_id']} is {backup['status']}, and Barman keeps only a backup that is DONE.{hint}")
 
 
 def run(module):
@@ -107,12 +96,7 @@ def run(module):
     if changed and after != "none":
         check_can_be_kept(backup)
     if changed and not module.check_mode:
-        barman = Barman(params["barman_executable"], params["barman_config"])
-        how = ["--release"] if after == "none" else ["--target", after]
-        answer = barman.call("keep", *how, server.name, backup["backup_id"])
-        now = find_backup(server, backup["backup_id"])["keep"]
-        if now != after:
-            raise BarmanError(f"barman keep ended well, but backup {backup['backup_id']} is kept {now!r}: {answer.skipped or answer.reason}")
+        keep_backup(Barman(params["barman_executable"], params["barman_config"]), server, backup["backup_id"], after)
     return dict(changed=changed, keep=after, previous=before, diff=dict(before=dict(keep=before), after=dict(keep=after)))
 
 

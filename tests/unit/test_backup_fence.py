@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _fence as fence
 from ansible_collections.pgrescue.barman.plugins.module_utils import _incident as incident
-from ansible_collections.pgrescue.barman.plugins.modules.barman_fence import check_removal, wanted_marker
+from ansible_collections.pgrescue.barman.plugins.modules.barman_fence import check_removal, wanted_marker, with_pin
 
 TARGET = dict(type="time", value="2026-09-15T14:30:00+02:00")
 
@@ -164,3 +164,23 @@ def test_a_clone_holds_only_its_place(tmp_path):
         fence.create_marker(home, marker(clone="db2:/srv/a"))
     fence.remove_marker(home, "main")
     assert fence.read_marker(home, "main", "db2:/srv/a")["clone"] == "db2:/srv/a"
+
+
+def test_what_the_others_hold(tmp_path):
+    home = str(tmp_path)
+    for changes in ({}, dict(clone="a:/one"), dict(clone="b:/two"), dict(server="other")):
+        fence.create_marker(home, marker(**changes))
+    assert [other.get("clone") for other in fence.other_markers(home, "other")] == []
+    assert sorted(other["clone"] for other in fence.other_markers(home, "main")) == ["a:/one", "b:/two"]
+    assert sorted(other.get("clone") or "" for other in fence.other_markers(home, "main", "a:/one")) == ["", "b:/two"]
+
+
+@pytest.mark.parametrize("mine, others, found", [
+    ({}, [], "full"),
+    ({}, [dict(pinned="20260915T120000", keep_found="none")], "none"),
+    ({}, [dict(pinned="20260914T120000", keep_found="none")], "full"),
+    (dict(pinned="20260915T120000", keep_found="standalone"), [dict(pinned="20260915T120000", keep_found="none")], "standalone"),
+])
+def test_how_a_pinned_backup_was_kept(mine, others, found):
+    after = with_pin(marker(**mine), dict(backup_id="20260915T120000", keep="full"), [marker(**other) for other in others])
+    assert (after["pinned"], after["keep_found"]) == ("20260915T120000", found)
