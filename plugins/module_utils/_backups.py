@@ -29,15 +29,17 @@ DAYS = {"day": 1, "week": 7, "month": 31}     # barman/retention_policies.py
 def read_backups(server, archive=None, now=None):
     """All backups of one server (a ServerConfiguration), oldest first, each with the keys of backups[] in the contract.
 
-    'good' is true for a backup that is DONE and none of whose own WAL was thrown out of the archive as a duplicate.
+    'good' is true for a backup that is DONE, none of whose own WAL was thrown out of the archive as a duplicate, and that builds on a good one or none.
     """
     archive = archive or read_archive(server)
     backups = [_read_backup(server, backup_id, path) for backup_id, path in sorted(_info_files(server).items())]
     policy = server.options.get("retention_policy", "")
     _judge_retention(backups, policy, int(_number(server.options.get("minimum_redundancy")) or 0), now or datetime.now(timezone.utc))
     _add_wal(backups, archive)
+    good = {None}
     for backup in backups:
-        backup["good"] = backup["status"] == "DONE" and not archive.has_duplicate(backup)
+        backup["good"] = backup["status"] == "DONE" and not archive.has_duplicate(backup) and backup["parent_backup_id"] in good
+        good |= {backup["backup_id"]} if backup["good"] else set()
     return backups
 
 
@@ -111,11 +113,14 @@ def _backup(server, backup_id, info, problem):
         timeline=_number(info.get("timeline")),
         size_bytes=_number(info.get("size")),
         wal_bytes=None,
+        cluster_bytes=_number(info.get("cluster_size")),
         copied_bytes=_number(info.get("deduplicated_size")) or _number(info.get("size")),
         copy_seconds=copied.get("total_time") or copied.get("copy_time"),
         wal_segment_bytes=_number(info.get("xlog_segment_size")) or DEFAULT_SEGMENT_BYTES,
         system_identifier=info.get("systemid"),
         postgresql_version=_number(info.get("version")),
+        compression=info.get("compression"),
+        encryption=info.get("encryption"),
         tablespaces=[dict(name=name, oid=oid, location=location) for name, oid, location in tablespaces],
         keep=_keep(server, backup_id),
         retention_status=None,

@@ -38,7 +38,7 @@ SINCE = {
     "list_processes": (3, 14, 0),
     "delta_restore": (3, 17, 0),
     "copies_all_wal_for_a_time": (3, 11, 0),
-    "staging_path": (3, 15, 0),       # before: recovery_staging_path
+    "staging_path": (3, 15, 0),       # before: recovery_staging_path on the destination host, local_staging_path on Barman's
     "works_on_inactive": (3, 17, 0),
 }
 

@@ -33,6 +33,7 @@ for bin in /usr/lib/postgresql/$major/bin /usr/pgsql-$major/bin /usr/libexec/pos
   [ -x "$bin/postgres" ] && say binaries "$bin"
 done
 command -v rsync >/dev/null && say rsync yes
+for program in tar gzip lz4 zstd gpg; do command -v "$program" >/dev/null && say "has_$program" yes; done
 n=0
 for path in "$@"; do
   real=$(readlink -f "$path" 2>/dev/null || printf %s "$path"); say real "$real"
@@ -73,6 +74,11 @@ while [ $# -ge 2 ]; do
   find "$1" -mindepth 1 -delete || exit 1
   shift 2
 done
+"""
+
+# Whatever is asked, only directories of this name go.
+REMOVE = r"""
+for path in "$@"; do case "${path##*/}" in .pgrescue-staging-*) rm -rf "$path" || exit 1 ;; *) exit 3 ;; esac; done
 """
 
 # From this file Barman takes a time before which it trusts size and time of a file; without it, it compares by checksum.
@@ -228,6 +234,10 @@ class Destination:
     def empty(self, inodes):
         """Remove the content of directories that are ours, a dict from path to device and inode."""
         self._run(EMPTY, [word for pair in inodes.items() for word in pair])
+
+    def remove(self, paths):
+        """Remove directories in which backups were unpacked (see _staging.py), with what is in them; those that are gone do not matter."""
+        self._run(REMOVE, paths)
 
     def forget(self, directory):
         """Let Barman compare every file by its checksum that has the right size and time."""

@@ -21,7 +21,7 @@ NEVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
 LAST_LSN = "FFFFFFFF/FF000000"
 # What decides where and what is restored is said with the module's own options, so that the plan is about it.
 OWN_OPTIONS = ("--target", "--exclusive", "--tablespace", "--remote-ssh-command", "--standby-mode", "--get-wal", "--no-get-wal", "--delta-restore",
-               "--jobs", "--bwlimit", "--staging-path", "--recovery-staging-path", "--recovery-conf-filename", "--config")
+               "--jobs", "--bwlimit", "--staging-path", "--staging-location", "--recovery-staging-path", "--local-staging-path", "--recovery-conf-filename", "--config")
 
 
 def finding(check, ok, found, meaning=None, fix=None):
@@ -90,8 +90,14 @@ def catalogue_findings(server, active, backup, why, wal, version):
     return found
 
 
-def delta_finding(version):
+def delta_finding(version, backup):
     """Whether this Barman writes onto what is there. It compares by checksum where size and time are the same, once it has no memory of an earlier restore."""
+    if backup and backup["compression"] and version < SINCE["staging_path"]:
+        return finding(
+            "delta", False, f"backup {backup['backup_id']} is compressed ({backup['compression']}), and this is Barman {'.'.join(map(str, version))}",
+            "Before 3.15 it unpacks such a backup over what is there, and leaves every file that the backup does not have.",
+            "Leave delta out (of playbooks/recover.yml: data), or install Barman 3.17 or later.",
+        )
     able = version < SINCE["refuses_full_destination"] or version >= SINCE["delta_restore"]
     return finding(
         "delta", able, f"Barman {'.'.join(map(str, version))}", "Barman 3.15 refuses to write onto what is there, and the delta restore of 3.16 is broken.",
@@ -269,8 +275,7 @@ def barman_arguments(target, timeline, options, version, segment_bytes):
         words += ["--tablespace", f"{name}:{path}"]
     for option, value in (("--remote-ssh-command", options["ssh"]), ("--jobs", options["jobs"]), ("--bwlimit", options["bandwidth_limit"])):
         words += [option, value] if value is not None else []
-    if options["staging_path"]:
-        words += ["--staging-path" if version >= SINCE["staging_path"] else "--recovery-staging-path", options["staging_path"]]
+    words += options["staging"]
     # Up to 3.14 it is what Barman does by itself.
     return words + (["--delta-restore"] if options["delta"] and version >= SINCE["delta_restore"] else []) + list(options["extra_args"])
 

@@ -275,7 +275,10 @@ def _why_not_backup(server, backup_id):
         known = ", ".join(entry["backup_id"] for entry in server["backups"]) or "none"
         return f"there is no backup {backup_id!r} of server {server['name']}; backups: {known}"
     if not backup["good"]:
-        return f"backup {backup_id} is not good: status {backup['status']}{', its WAL was refused as duplicate' if backup['status'] == 'DONE' else ''}"
+        parent = next((entry for entry in server["backups"] if entry["backup_id"] == backup["parent_backup_id"]), None)
+        broken = backup["parent_backup_id"] and not (parent and parent["good"])
+        why = f"backup {backup['parent_backup_id']}, on which it builds, is not good or not there" if broken else "its WAL was refused as duplicate"
+        return f"backup {backup_id} is not good: status {backup['status']}{', ' + why if backup['status'] == 'DONE' else ''}"
     return (
         f"from backup {backup_id} (ended {backup['end_time']}, timeline {backup['timeline']}) no whole WAL leads to the target: "
         f"leave backup_id out to let it be chosen"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import contextmanager, suppress
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
@@ -20,6 +21,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import c
 from ansible_collections.pgrescue.barman.plugins.module_utils._progress import telling
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
+from ansible_collections.pgrescue.barman.plugins.module_utils._staging import all_stagings, restored_bytes, staging_findings, staging_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, find_waldump, segment_timeline
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
@@ -61,7 +63,7 @@ class Restore:
         self.target = parse_target(params)
         self.barman = Barman(params["barman_executable"], params["barman_config"])
         self.destination = Destination(self.options["ssh"])
-        self.state = self.look = self.request = self.backup = self.timeline = self.places = None
+        self.state = self.look = self.request = self.backup = self.timeline = self.places = self.staging = None
         self.received, self.spaces = [], {}
 
     def plan(self):
@@ -77,10 +79,11 @@ class Restore:
         if backup and not server["problem"]:
             findings += self._archive_findings(configuration, backup, wal)
         if options["delta"]:
-            findings.append(_plan.delta_finding(self.barman.version))
+            findings.append(_plan.delta_finding(self.barman.version, backup))
         size = None
         if backup:
-            size = (backup["size_bytes"] or 0) + wal["required"] * backup["wal_segment_bytes"]
+            size = (restored_bytes(backup) or 0) + wal["required"] * backup["wal_segment_bytes"]
+            self.staging = staging_of(backup, self.barman.version, configuration.server(options["server"]), options)
             self.segment_bytes, self.backup, self.timeline = backup["wal_segment_bytes"], backup, timeline
             self.received = [one for one in server["wal"]["received"] if segment_timeline(one["name"]) == timeline]
         # The destination is looked at without a backup that leads to the target too: all findings at once.
@@ -121,7 +124,7 @@ class Restore:
         """The bytes of the data directory and of each tablespace: those are directories of the backup, beside its data."""
         server, oids = configuration.server(self.options["server"]), {one["name"]: str(one["oid"]) for one in backup["tablespaces"]}
         paths = [os.path.join(server.directory("basebackups_directory"), backup["backup_id"], oids[name]) for name in places]
-        found = [size_bytes(path) if os.path.isdir(path) else None for path in paths]
+        found = [size_bytes(path) if os.path.isdir(path) and not self.staging else None for path in paths]
         return [max(0, size - sum(one or 0 for one in found)), *found]
 
     def _destination_findings(self, configuration, backup, size):
@@ -151,7 +154,29 @@ class Restore:
         findings += _plan.destination_findings(self.look, self.state, backup, dict(options, tablespace_names=[*places, *made]), options["ssh"], running)
         if self.state not in ("complete", "incomplete") and not options["delta"]:
             findings += _plan.space_findings(self.look["places"], self._sizes(configuration, backup, places, size)) if size is not None else []
+        if self.staging and self.state != "complete":
+            look = self._staging_host().look(backup["postgresql_version"] // 10000, [self.staging.path])
+            findings += staging_findings(self.staging, backup, look, configuration.server(options["server"]).options.get("path_prefix"))
         return findings
+
+    def _staging_host(self):
+        return self.destination if self.staging.side == "destination" else Destination()
+
+    @contextmanager
+    def _unpacking(self):
+        """The directory in which Barman unpacks the backup, empty in the beginning and gone in the end; nothing for a plain backup."""
+        if not self.staging:
+            yield []
+            return
+        host, path = self._staging_host(), [self.staging.path]
+        host.remove(path)
+        host.make(path)
+        try:
+            yield self.staging.words
+        finally:
+            # An end that was reached must not be lost to this, nor the reason of another; what stays goes with the next restore there.
+            with suppress(BarmanError):
+                host.remove(path)
 
     def act(self, total):
         """Restore that many bytes; returns the contract's restore."""
@@ -164,10 +189,12 @@ class Restore:
             self.destination.empty(inodes)
         marker = dict(inodes=inodes, request=self.request, complete=False)
         self.destination.write_marker(data["real"], marker)
-        words = _plan.barman_arguments(self.target, self.timeline, self.options, self.barman.version, self.segment_bytes)
         try:
-            answer = self.barman.call("recover", *words, self.options["server"], self.backup["backup_id"], data["real"],
-                                      watch=telling(lambda seconds: self._told(paths, total, seconds)))
+            with self._unpacking() as staging:
+                options = dict(self.options, staging=staging)
+                words = _plan.barman_arguments(self.target, self.timeline, options, self.barman.version, self.segment_bytes)
+                answer = self.barman.call("recover", *words, options["server"], self.backup["backup_id"], data["real"],
+                                          watch=telling(lambda seconds: self._told(paths, total, seconds)))
             self._add_received(data["real"])
             after = self._finish(data["real"])
         except BarmanError as error:
@@ -224,6 +251,19 @@ class Restore:
             settings["recovery_end_command"] = ""
         self.destination.finish(real, settings)
         return look
+
+
+def remove_stagings(params):
+    """Remove what restores into a destination have unpacked and left behind; returns the hosts where that cannot be seen to, with the reason."""
+    options, problems = checked(params), []
+    server = read_configuration(options["barman_config"]).server(options["server"])
+    for side, host in (("barman", Destination()), ("destination", Destination(options["ssh"]))):
+        paths = [path for there, path in all_stagings(server, options) if there == side]
+        try:
+            host.remove(paths)
+        except BarmanError as error:
+            problems.append(f"{', '.join(paths)}: {error}")
+    return problems
 
 
 def _setting(entry):

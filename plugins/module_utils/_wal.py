@@ -131,7 +131,7 @@ def find_waldump(major, path_prefix=None):
     directories += sorted(glob.glob(f"/usr/local/pgsql*{major}*/bin"))
     for directory in directories + os.environ.get("PATH", "").split(os.pathsep):
         program = os.path.join(directory, "pg_waldump")
-        if os.access(program, os.X_OK) and _major(program) == major:
+        if os.access(program, os.X_OK) and program_major(program) == major:
             return program
     return None
 
@@ -269,7 +269,8 @@ def opener_of(path):
     return open
 
 
-def _major(program):
+def program_major(program):
+    """The major version that a program of PostgreSQL says it is of; None when it says none."""
     try:
         found = re.search(r"\) (\d+)", run_waldump([program, "--version"]))
     except WalError:

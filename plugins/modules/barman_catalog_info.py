@@ -189,6 +189,10 @@ servers:
           description: Bytes of the WAL archived after it and before the next backup's end, as C(barman list-backups) counts them.
           type: int
           returned: success
+        cluster_bytes:
+          description: Bytes of the cluster when it was taken. Null where Barman did not note it, as before 3.11.
+          type: int
+          returned: success
         copied_bytes:
           description: Bytes that Barman copied for it, without what it linked from the backup before. Null until it is done.
           type: int
@@ -208,6 +212,14 @@ servers:
         postgresql_version:
           description: C(server_version_num) of the cluster, for example 170006.
           type: int
+          returned: success
+        compression:
+          description: What it is compressed with, V(gzip), V(lz4), V(zstd) or V(none) (in a tar), or null for plain files.
+          type: str
+          returned: success
+        encryption:
+          description: What it is encrypted with (Barman 3.14), or null.
+          type: str
           returned: success
         tablespaces:
           description: Its tablespaces besides the two built-in ones, each with name, oid and location.

@@ -97,7 +97,12 @@ options:
     default: false
   staging_path:
     description:
-      - A directory for unpacking compressed, encrypted or incremental backups (C(--staging-path), before Barman 3.15 C(--recovery-staging-path)).
+      - A directory in which a backup that is compressed, encrypted or incremental is unpacked; a directory is made in it, and removed after the restore.
+        It needs as much room as the unpacked backup, for each of these properties.
+      - It is one of the Barman host. Only Barman before 3.15 unpacks compressed backups on the destination host (C(--recovery-staging-path)), and there
+        it needs the room of the compressed backup.
+      - Not given, it is what Barman's configuration says (C(staging_path), C(staging_location), before Barman 3.15 C(recovery_staging_path) and
+        C(local_staging_path)), else C(backup_directory) of the server, or on the destination host the directory above O(destination_directory).
     type: str
   additional_wal:
     description:
@@ -277,7 +282,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import check_ssh, end_restores, running_restores
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
-from ansible_collections.pgrescue.barman.plugins.module_utils._restore import Restore
+from ansible_collections.pgrescue.barman.plugins.module_utils._restore import Restore, remove_stagings
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import TARGET_ARGUMENTS
 
 
@@ -287,6 +292,9 @@ def stop(module):
     running = running_restores(destination, check_name(params["server"], "server"), check_ssh(params["remote_ssh_command"]))
     if running and not module.check_mode:
         end_restores(running)
+    if not module.check_mode:
+        for problem in remove_stagings(module.params):
+            module.warn(f"It is not known whether a backup that was being unpacked is still there. {problem}")
     return dict(changed=bool(running), plan=None, destination_directory=destination, restore=None, stopped=running)
 
 

@@ -259,6 +259,19 @@ def test_duplicates(world, own, good):
     assert (third["backup_id"] in [number for window in server["windows"] for number in window["backup_ids"]]) is good
 
 
+@pytest.mark.parametrize("parent, good", [("second", True), ("none", False)])
+def test_an_incremental_backup_is_as_good_as_what_it_builds_on(world, parent, good):
+    second, third = [backup["backup_id"] for backup in world.server()["backups"] if backup["good"]][1:]
+    parent = dict(second=second, none="20200101T000000")[parent]
+    info = next(path for path in world.directory.rglob("*backup.info") if third in str(path))
+    info.write_text(info.read_text() + f"parent_backup_id={parent}\n")
+    server = world.server()
+    assert {backup["backup_id"]: backup["good"] for backup in server["backups"]}[third] is good
+    chosen, _timeline, why = choose_backup(server, target("latest"), third)
+    assert (chosen is not None) is good
+    assert good or f"backup {parent}, on which it builds, is not good or not there" in why
+
+
 def test_what_was_received_and_not_archived_is_reachable_too(world):
     before = world.server()
     name = before["wal"]["last"]
