@@ -367,6 +367,13 @@ def not_archived_yet(facts):
             f"{mine['transactions']} transactions up to {mine['wal']['end_time'] or '?'}, {len(mine['segments'])} segments, are in pg_wal only",
             "What is finished is archived before anything is touched, the rest is replayed from there: nothing of it is lost, and it counts as reachable.",
         )
+    unknown = None if live else unknown_branch(facts)
+    if unknown:
+        return note(
+            "not_archived_yet", f"the data here is on timeline {unknown}, of which Barman has nothing",
+            f"What was committed since that promotion ({lost['since'] or 'or before it'} and later) is in no archive, and no target brings it back. If it is "
+            f"needed, leave this, start PostgreSQL, and mend what kept it from archiving (playbooks/check.yml); then recover.",
+        )
     if not live:
         return note(
             "not_archived_yet", "this host has no WAL that continues the archive",
@@ -380,6 +387,13 @@ def not_archived_yet(facts):
         f"{'unknown' if seconds is None else seconds} seconds since the last one, {mine.get('transactions', 'an unknown number of')} transactions",
         "The fence archives it before PostgreSQL is stopped, so it counts as reachable.",
     )
+
+
+def unknown_branch(facts):
+    """The timeline of a dead server that was promoted and never archived anything since, else None."""
+    timeline, known = facts["cluster"]["timeline"], [one["timeline"] for one in facts["catalogue"]["timelines"]]
+    ours = same_cluster(facts["cluster"], source_backup(facts, facts["restore"]))
+    return timeline if ours and timeline and known and timeline > max(known) else None
 
 
 def archiving(cluster, arms):

@@ -13,6 +13,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils import _findings
 
 # As the modules answered in the lab (trixie), without what no finding asks for.
 CLUSTER = dict(
+    timeline=1,
     real_data_directory="/var/lib/postgresql/17/main", data_directory="/var/lib/postgresql/17/main", exists=True, empty=False, mount_point=False,
     obstacles=[], filesystem=dict(type="ext4", reflink=False),
     system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[], strangers=[],

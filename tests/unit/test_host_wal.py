@@ -84,3 +84,13 @@ def test_the_plan_says_what_is_lost(changes, loss, used, words):
     assert words in said["found"]
     assert said["ok"]
     assert ("at most 600 seconds" in said["meaning"]) is (loss["seconds"] == 600)
+
+
+@pytest.mark.parametrize("cluster, told", [
+    (dict(running=None, timeline=2), True), (dict(running=None, timeline=1), False), (dict(running=None, timeline=2, system_identifier="9"), False),
+    (dict(timeline=2), False),                                                               # it answers, so the fence archives what it has
+])
+def test_a_dead_server_on_a_branch_that_was_never_archived(cluster, told):
+    said = next(one for one in judge(cluster=cluster)["plan"]["findings"] if one["check"] == "not_archived_yet")
+    assert said["ok"] and ("timeline 2, of which Barman has nothing" in said["found"]) is told
+    assert not told or "start PostgreSQL" in said["meaning"]
