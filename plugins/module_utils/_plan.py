@@ -21,7 +21,8 @@ NEVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
 LAST_LSN = "FFFFFFFF/FF000000"
 # What decides where and what is restored is said with the module's own options, so that the plan is about it.
 OWN_OPTIONS = ("--target", "--exclusive", "--tablespace", "--remote-ssh-command", "--standby-mode", "--get-wal", "--no-get-wal", "--delta-restore",
-               "--jobs", "--bwlimit", "--staging-path", "--staging-location", "--recovery-staging-path", "--local-staging-path", "--recovery-conf-filename", "--config")
+               "--jobs", "--bwlimit", "--staging-path", "--staging-location", "--recovery-staging-path", "--local-staging-path",
+               "--recovery-conf-filename", "--config")
 
 
 def finding(check, ok, found, meaning=None, fix=None):

@@ -112,7 +112,8 @@ def predicted_backup(name, parent, method):
     """What check mode says of a backup that would be taken: the keys of every backup, null where nobody can know."""
     keys = (
         "backup_id name status type parent_backup_id begin_time end_time begin_lsn end_lsn begin_wal end_wal timeline size_bytes wal_bytes "
-        "cluster_bytes copied_bytes copy_seconds wal_segment_bytes system_identifier postgresql_version compression encryption tablespaces keep retention_status error good"
+        "cluster_bytes copied_bytes copy_seconds wal_segment_bytes system_identifier postgresql_version "
+        "compression encryption tablespaces keep retention_status error good"
     ).split()
     kind = "incremental" if parent else {"rsync": "rsync", "local-rsync": "rsync", "snapshot": "snapshot"}.get(method, "full")
     return dict(dict.fromkeys(keys), name=name, status="DONE", type=kind, parent_backup_id=parent, tablespaces=[], keep="none", good=True)

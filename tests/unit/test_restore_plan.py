@@ -60,8 +60,8 @@ def test_words_for_a_restore_that_may_go_on(given, expected):
 
 
 def test_all_other_words():
-    found = words((3, 17, 0), target(latest=True), tablespaces={"history": "/srv/h"}, jobs=4, bandwidth_limit=1000, staging=["--staging-path", "/srv/stage"], delta=True,
-                  wal_delivery="get", extra_args=["--network-compression"])
+    found = words((3, 17, 0), target(latest=True), tablespaces={"history": "/srv/h"}, jobs=4, bandwidth_limit=1000,
+                  staging=["--staging-path", "/srv/stage"], delta=True, wal_delivery="get", extra_args=["--network-compression"])
     assert found == ["--target-tli", "1", "--get-wal", "--tablespace", "history:/srv/h", "--remote-ssh-command", SSH, "--jobs", "4", "--bwlimit", "1000",
                      "--staging-path", "/srv/stage", "--delta-restore", "--network-compression"]
 

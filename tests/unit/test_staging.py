@@ -11,7 +11,9 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._barman import Bar
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import ServerConfiguration
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination
 
-PLAIN = dict(backup_id="20261123T033928", postgresql_version=170006, size_bytes=1000, cluster_bytes=None, compression=None, encryption=None, parent_backup_id=None)
+PLAIN = dict(
+    backup_id="20261123T033928", postgresql_version=170006, size_bytes=1000, cluster_bytes=None, compression=None, encryption=None, parent_backup_id=None
+)
 GZIP, INCREMENTAL = dict(PLAIN, compression="gzip", cluster_bytes=5000), dict(PLAIN, parent_backup_id="20261122T033928", cluster_bytes=5000)
 BOTH = dict(GZIP, **{"parent_backup_id": "20261122T033928"})
 OPTIONS = dict(destination_directory="/pg/new", ssh="ssh postgres@db", staging_path=None)
@@ -68,8 +70,9 @@ def test_what_is_left_behind_is_found_whatever_it_was():
     assert wanted <= set(found) and len(found) == 4
 
 
-@pytest.mark.parametrize("backup, version, size", [(GZIP, OLD, 1000), (GZIP, NEW, 5000), (INCREMENTAL, OLD, 5000), (BOTH, NEW, 10000),
-                                                  (dict(GZIP, cluster_bytes=None), NEW, 1000)])
+@pytest.mark.parametrize("backup, version, size", [
+    (GZIP, OLD, 1000), (GZIP, NEW, 5000), (INCREMENTAL, OLD, 5000), (BOTH, NEW, 10000), (dict(GZIP, cluster_bytes=None), NEW, 1000),
+])
 def test_room_for_unpacking(backup, version, size):
     assert staging(backup, version).bytes(backup) == size
 
@@ -80,7 +83,8 @@ def look(*programs, **place):
 
 
 def reds(backup, version, found, path_prefix=None):
-    return {one["check"]: one["found"] + " " + one["fix"] for one in _staging.staging_findings(staging(backup, version), backup, found, path_prefix) if not one["ok"]}
+    findings = _staging.staging_findings(staging(backup, version), backup, found, path_prefix)
+    return {one["check"]: f"{one['found']} {one['fix']}" for one in findings if not one["ok"]}
 
 
 def test_what_must_be_there_for_unpacking():
