@@ -71,7 +71,7 @@ molecule: clean ## The scenarios, on one lab (SCENARIOS="default site", DESTROY=
 bench: setup $(build)/barman/.done ## Benchmarks: the catalogue beside bare Barman (BACKUPS, WALS, ROUNDS)
 	PYTHONPATH=$(build) .venv/bin/python tests/benchmarks/catalogue.py $(build)/barman/bin/barman
 
-bench-service: lab ## Benchmark: recover.yml beside the same steps by hand (GIGABYTES, ROUNDS, DATA=delta)
+bench-service: lab ## Benchmark: recover.yml beside the same steps by hand (GIGABYTES, ROUNDS, DATA=delta, LIMIT, JOBS)
 	ansible-playbook playbooks/site.yml >/dev/null
 	[ "$(DATA)" != delta ] || molecule/recover/files/xfs.sh bd-principal 40
 	.venv/bin/python tests/benchmarks/service.py

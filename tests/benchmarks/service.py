@@ -7,10 +7,12 @@ The hosts are those of the lab LAB after site.yml, filled with GIGABYTES of rows
 after one backup, in changing order: once by recover.yml (without the new backup at its end, which nobody waits for), once by stop, rename,
 `barman recover`, start, wait, and the check that every row is there. Printed are the medians, the ratio, the seconds of
 each phase, and what recover.yml costs each host: module runs and SSH connections, as the hosts themselves logged them.
-DATA=delta has the clusters lie on an XFS, and each round recover a third time, with data=delta.
+DATA=delta has the clusters lie on an XFS, and each round recover a third time, with data=delta. The lab's hosts are on one machine:
+LIMIT (kilobytes per second) has all copies go no faster than over a network of that rate, and JOBS is what recover.yml with data=delta is given as jobs.
 
     make bench-service
     make bench-service DATA=delta
+    make bench-service DATA=delta LIMIT=120000 JOBS=2
 """
 from __future__ import annotations
 
@@ -31,6 +33,7 @@ from story import newest_backup, ssh, sql  # pylint: disable=wrong-import-positi
 GIGABYTES = float(os.environ.get("GIGABYTES", "3"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 DELTA = os.environ.get("DATA") == "delta"
+LIMIT, JOBS = os.environ.get("LIMIT"), os.environ.get("JOBS")
 HOSTS = ("barman-copia", "bd-principal")
 NOW = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
@@ -81,7 +84,7 @@ def by_hand(moment, backup_id):
     step("aside", "bd-principal", f"sudo mv {data} {data}.by-hand && sudo install -d -m 0700 -o postgres -g postgres {data}")
     step("restore", "barman-copia", "cd /; sudo -u barman barman recover --target-tli current --target-action promote "
          f"--target-time {shlex.quote(moment.replace('T', ' ').replace('Z', '+00:00'))} "
-         f"--remote-ssh-command {shlex.quote(reach)} main {backup_id} {data}")
+         f"{f'--bwlimit {LIMIT} ' if LIMIT else ''}--remote-ssh-command {shlex.quote(reach)} main {backup_id} {data}")
     step("replay", "bd-principal", f"sudo systemctl start {where['service']} && until sudo -u postgres psql -XAtc 'SELECT pg_is_in_recovery()' "
          "2>/dev/null | grep -qx f; do sleep 0.2; done")
     return steps
@@ -121,7 +124,8 @@ def main():
     def recover(seconds, durations, *further):
         drop_caches()
         begun = time.monotonic()
-        report = play("recover", "-e", f"target_time={moment}", "-e", f"backup_id={backup_id}", "-e", "backup_after=false", *further)
+        report = play("recover", "-e", f"target_time={moment}", "-e", f"backup_id={backup_id}", "-e", "backup_after=false",
+                      *(["-e", f"bandwidth_limit={LIMIT}"] if LIMIT else []), *further)
         seconds.append(time.monotonic() - begun)
         durations.append(report["recovery"]["durations"])
 
@@ -131,7 +135,8 @@ def main():
         steps.append(by_hand(moment, backup_id))
         hands.append(time.monotonic() - begun)
 
-    ways = [lambda: recover(ours, phases), *([lambda: recover(deltas, delta_phases, "-e", "data=delta")] if DELTA else []), type_it]
+    delta = ["-e", f"jobs={JOBS}"] if JOBS else []
+    ways = [lambda: recover(ours, phases), *([lambda: recover(deltas, delta_phases, "-e", "data=delta", *delta)] if DELTA else []), type_it]
     for turn in range(ROUNDS):
         # Each way comes first once in a while: what the one before has written and removed weighs on the next.
         first = turn % len(ways)
@@ -142,8 +147,8 @@ def main():
                 counted = costs(since)
             assert rows() == wanted, rows()
         ssh("bd-principal", "sudo sh -c 'rm -rf {0}.by-hand {0}.aside-*'".format(place()["data"]))
-        delta = f"data=delta {deltas[-1]:6.1f} s   " if DELTA else ""
-        print(f"  recover.yml {ours[-1]:6.1f} s   {delta}by hand {hands[-1]:6.1f} s   load {os.getloadavg()[0]:.1f}", flush=True)
+        between = f"data=delta {deltas[-1]:6.1f} s   " if DELTA else ""
+        print(f"  recover.yml {ours[-1]:6.1f} s   {between}by hand {hands[-1]:6.1f} s   load {os.getloadavg()[0]:.1f}", flush=True)
     middle = statistics.median
     if DELTA:
         print(f"data=delta {middle(deltas):.1f} s, ratio to recover.yml without it {middle(a / b for a, b in zip(deltas, ours)):.2f}")
