@@ -9,7 +9,7 @@ running server, empty without one), host_wal (WAL that is not archived, see _hos
 clone's host is asked, empty in place), asked (the target as it was typed), drop (the transaction that it was found by, empty
 without one), to_barman (the result of trying the way to Barman), processes (lines of ps), under_way (who else recovers it,
 empty without one), records (of earlier recoveries, the newest first), wanted (the target as they have it), arms (whether the
-commit sets archive_command), restore (the plan of barman_restore) and latest (the same for the archive's end, where it was
+commit sets archive_command), archive_timeout (seconds), restore (the plan of barman_restore) and latest (the same for the archive's end, where it was
 asked for).
 """
 from __future__ import annotations
@@ -177,7 +177,7 @@ def host_findings(facts, plan, backup, archives):
         *space_unless_asked(cluster, plan),
         running_server(cluster, facts["live"]),
         not_archived_yet(facts if archives else dict(facts, live={})),
-        archiving(cluster, facts["arms"]),
+        archiving(cluster, facts["arms"], facts["live"], facts["archive_timeout"]),
         ssh_to_barman(facts["to_barman"], facts["barman_address"], facts["postgres_user"]),
         manager(facts["processes"]),
         standbys(facts["live"], facts["standbys"]),
@@ -396,11 +396,17 @@ def unknown_branch(facts):
     return timeline if ours and timeline and known and timeline > max(known) else None
 
 
-def archiving(cluster, arms):
-    """How the recovered server will archive."""
+def archiving(cluster, arms, live, patience):
+    """How the recovered server will archive, and whether the running one can."""
     if arms:
         return note("archiving", "no archive_command is configured, as on a host that was made anew", "The commit sets it.")
-    return note("archiving", f"by {cluster['archive_command']}" if cluster.get("archive_command") else "not by archive_command")
+    how = f"by {cluster['archive_command']}" if cluster.get("archive_command") else "not by archive_command"
+    if not live.get("refused_wal"):
+        return note("archiving", how)
+    return note(
+        "archiving", f"{how}, which fails: the last time {live['refused_seconds']} seconds ago with {live['refused_wal']}",
+        f"PostgreSQL's log tells why. The fence waits for it: when nothing is archived for {patience} seconds, the run ends REFUSED, with PostgreSQL running.",
+    )
 
 
 def ssh_to_barman(answer, address, user):

@@ -199,7 +199,7 @@ class Restore:
             after = self._finish(data["real"])
         except BarmanError as error:
             raise BarmanError(
-                f"{error}. {data['real']} holds an incomplete restore, marked as such, which must not be started; the same task run again redoes it.",
+                f"{error}. The restore into {data['real']} is incomplete, and marked as such: it must not be started; the same task run again redoes it.",
                 **error.details
             ) from error
         segments, size = self.destination.measure(paths)

@@ -33,7 +33,7 @@ attributes:
     description: Every run closes a segment, if there is something in it. Where a C(CHECKPOINT) is issued, there always is.
   async:
     support: full
-    description: The module waits at most O(timeout) seconds.
+    description: The module waits at most O(timeout) seconds, or O(stall_timeout) seconds after the last progress.
   platform:
     support: full
     platforms: posix
@@ -49,8 +49,15 @@ options:
     description:
       - Seconds until the task fails when the segment has not been archived. The message says what PostgreSQL's archiver reports.
       - The segment stays closed then, and PostgreSQL goes on trying to archive it.
+      - Without it the limit is 600 seconds, or none where O(stall_timeout) is given.
     type: int
-    default: 600
+  stall_timeout:
+    description:
+      - Seconds without any newly archived segment after which the task fails, however many segments still wait. So a long queue
+        is waited for, and an archive that takes nothing is not.
+      - PostgreSQL tries again a minute after its C(archive_command) has failed three times in a row, so much less than two minutes
+        gives up what would have mended itself.
+    type: int
 seealso:
   - name: pg_switch_wal()
     description: What closes the segment.
@@ -93,6 +100,8 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BAR
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._switch import archive_written, newest, refuse_inactive
 
+TIMEOUT = 600
+
 
 def run(module):
     params = module.params
@@ -102,7 +111,8 @@ def run(module):
         return dict(changed=True, switched=True, closed=None, last_archived=newest(read_archive(server)))
 
     barman = Barman(params["barman_executable"], params["barman_config"])
-    written = archive_written(barman, server, deadline=time.monotonic() + params["timeout"])
+    seconds = params["timeout"] or (None if params["stall_timeout"] else TIMEOUT)
+    written = archive_written(barman, server, params["stall_timeout"], seconds and time.monotonic() + seconds)
     return dict(changed=written.changed, switched=written.switched, closed=written.closed, last_archived=written.last_archived)
 
 
@@ -111,7 +121,8 @@ def main():
         argument_spec=dict(
             BARMAN_ARGUMENTS,
             server=dict(type="str", required=True),
-            timeout=dict(type="int", default=600),
+            timeout=dict(type="int"),
+            stall_timeout=dict(type="int"),
         ),
         supports_check_mode=True,
     )
