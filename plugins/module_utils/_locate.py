@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from datetime import datetime, timezone
 
-from ._wal import WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name
+from ._wal import TRANSACTION_END, WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name
 
 ENDED = re.compile(r"tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:(\d+): )?\d{4}-")
 POINT = re.compile(r", lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: RESTORE_POINT (.*)")
@@ -41,6 +42,25 @@ def locate(source, backups, timeline, target):
         if found or target.type == "xid" and not _older(source, timeline, backup, int(target.value) % XIDS):
             return found
         later = first
+    return None
+
+
+def stops_by(source, timeline, begin, target, consistent):
+    """The LSN, as a number, of a record at which PostgreSQL stops for a target of type time, if it has not stopped before; None when the archive
+    has none. Times in WAL do not quite ascend, so an earlier record may be such a one too.
+
+    begin: the pair of timeline and running number of the segment with which to begin; consistent: the LSN, as a number, of the backup's end.
+    """
+    flat = [(number, segment) for number, low, high in source.stretches(timeline) for segment in range(low, high + 1)]
+    index, count = flat.index(begin) if begin in flat else len(flat), 1
+    while index < len(flat):
+        number = flat[index][0]
+        batch = [segment for one, segment in flat[index:index + count] if one == number]
+        for lsn, time in TRANSACTION_END.findall("\n".join(_lines(source, number, batch[0], batch[-1] + 1, "--rmgr=Transaction"))):
+            position, when = parse_lsn(lsn), datetime.fromisoformat(time).replace(tzinfo=timezone.utc)
+            if consistent <= position < (batch[-1] + 1) * source.size and (when > target.utc or target.exclusive and when == target.utc):
+                return position
+        index, count = index + len(batch), min(2 * count, SEGMENTS_AT_ONCE)
     return None
 
 

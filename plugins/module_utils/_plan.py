@@ -9,15 +9,14 @@ from datetime import datetime, timezone
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import SINCE
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import spell
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, parse_lsn
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, segment_name, segment_timeline
 
 # Room for WAL that replay keeps, temporary files and what the figures do not know.
 SPARE = 1.1
 # Barman before 3.11 copies WAL up to the first file that is younger than the target, and the commit at which PostgreSQL
 # stops can be in the next one (EnterpriseDB/barman issue 881). With a target that never comes it copies all of it.
 NEVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
-# With an LSN or 'immediate' no Barman copies more than the target needs. So that replay can go on later, it is told this one; where
-# PostgreSQL stops is said by our own settings.
+# With an LSN or 'immediate' no Barman copies more than the target needs. So that replay can go on later, it is told this one.
 LAST_LSN = "FFFFFFFF/FF000000"
 # What decides where and what is restored is said with the module's own options, so that the plan is about it.
 OWN_OPTIONS = ("--target", "--exclusive", "--tablespace", "--remote-ssh-command", "--standby-mode", "--get-wal", "--no-get-wal", "--delta-restore",
@@ -253,16 +252,16 @@ def share(done, total, seconds):
     return f"{human(done)} of {human(total)}, {100 * done // total} %{left}"
 
 
-def barman_arguments(target, timeline, options, version, segment_bytes):
-    """What 'barman recover' is told, between its name and the server's; the same words from Barman 3.4 to 3.20."""
+def barman_arguments(target, timeline, options, version, bound):
+    """What 'barman recover' is told, between its name and the server's; the same words from Barman 3.4 to 3.20. bound: the LSN, as a number,
+    up to which it shall copy WAL; None for all that there is. Where PostgreSQL stops is said by our own settings."""
     words = ["--target-tli", timeline]
     if options["all_wal"] and target.type in ("lsn", "immediate"):
         words += ["--target-lsn", LAST_LSN]
+    elif bound is not None:
+        words += ["--target-lsn", format_lsn(bound)]
     elif target.type == "time":
         words += ["--target-time", spell(target.utc if version >= SINCE["copies_all_wal_for_a_time"] else NEVER)]
-    elif target.type == "lsn":
-        # Replay stops at the first record at or after the LSN, and that can begin in the next segment, which Barman would not copy.
-        words += ["--target-lsn", format_lsn(parse_lsn(target.value) + segment_bytes)]
     elif target.type in ("xid", "name"):
         words += [f"--target-{target.type}", target.value]
     elif target.type == "immediate":
@@ -281,6 +280,17 @@ def barman_arguments(target, timeline, options, version, segment_bytes):
     return words + (["--delta-restore"] if options["delta"] and version >= SINCE["delta_restore"] else []) + list(options["extra_args"])
 
 
+def copied_segments(names, backup, target, timeline, options, version, bound):
+    """How many of the archived segments Barman copies, as its Server.get_required_xlog_files chooses them: of every timeline up to the
+    target's, also of those that it does not descend from. names: all that are in the archive."""
+    last = None
+    if version >= SINCE["copies_all_wal_for_a_time"] and not options["all_wal"]:
+        last = backup["end_wal"] if target.type == "immediate" else None
+        if bound is not None:
+            last = segment_name(timeline, bound // backup["wal_segment_bytes"], backup["wal_segment_bytes"])
+    return sum(backup["begin_wal"] <= name and segment_timeline(name) <= timeline and (last is None or name <= last) for name in names)
+
+
 def estimate(backup, restore_bytes):
     """Seconds at the rate of the backup's own copy; null where that was not measured, or most of it was linked and not copied."""
     seconds, copied = backup["copy_seconds"], backup["copied_bytes"]
@@ -291,7 +301,7 @@ def assemble(server, backup, why, target, timeline, wal, restore_bytes, findings
     """The plan as the contract has it."""
     return dict(
         server=server, backup_id=backup["backup_id"] if backup else None, why=why, target=target.shown, target_timeline=timeline,
-        wal=dict(required=wal["required"] if wal else None, missing=wal["missing"] if wal else [],
+        wal=dict(required=wal["required"] if wal else None, missing=wal["missing"] if wal else [], end_lsn=wal["end_lsn"] if wal else None,
                  tablespaces=[dict(oid=oid, location=location) for oid, location in spaces.items()]),
         restore_bytes=restore_bytes, estimate_seconds=estimate(backup, restore_bytes) if backup else None,
         findings=findings, feasible=all(one["ok"] for one in findings),

@@ -23,6 +23,8 @@ STOP = re.compile(
     rf"recovery stopping (?P<reason>(?P<side>before|after) (?:commit|abort)(?: prepared)? of transaction (?P<xid>[0-9]+), time {TIME}"
     r"|(?:before|after) WAL location \(LSN\) \"(?P<lsn>[0-9A-F/]+)\"|at restore point \"(?P<name>[^\"]+)\".*|after reaching consistency)"
 )
+# What restore_command says for itself; that it does not find a segment is no fault, so PostgreSQL looks for the end of WAL.
+BROKEN = re.compile(r"^\w+: .*: ((?:No space left on device|Disk quota exceeded|Input/output error|Permission denied|Read-only file system)$)", re.MULTILINE)
 LAST_COMMIT = re.compile(rf"last completed transaction was at log time {TIME}")
 WALDUMP = re.compile(rf"tx:\s*(?P<xid>[0-9]+), lsn: (?P<lsn>[0-9A-F/]+),.*desc: (?P<kind>COMMIT|ABORT)(?:_PREPARED)? .*?{TIME}")
 # The settings that must not be smaller than on the origin, as pg_controldata and PostgreSQL name them. Since 14 replay pauses when one is.
@@ -44,13 +46,15 @@ def moment(text):
 
 
 def parse_log(text):
-    """The last start in a log of PostgreSQL: the stop, the last commit and the last FATAL or PANIC, null where there is none."""
+    """The last start in a log of PostgreSQL: the stop, the last commit, what restore_command failed of, and the last FATAL or PANIC,
+    null where there is none."""
     text = text[text.rfind(STARTED) + 1:]
     stops = [found.groupdict() for found in STOP.finditer(text)]
     commits = [moment(found["time"]) for found in LAST_COMMIT.finditer(text)]
     deaths = [found[1].strip() for found in re.finditer(r"(?:FATAL|PANIC): (.*)", text) if not any(words in found[1] for words in TOO_EARLY)]
-    stop = stops[-1] if stops else None
+    stop, broken = stops[-1] if stops else None, BROKEN.search(text)
     return dict(
+        broken=broken and broken[0],
         stop=dict(reason=stop["reason"].strip(), xid=stop["xid"], time=moment(stop["time"]), lsn=stop["lsn"], name=stop["name"]) if stop else None,
         last_commit=commits[-1] if commits else None,
         fatal=deaths[-1] if deaths else None,
@@ -126,6 +130,8 @@ def replayed(begin, end):
 
 def epitaph(log, data_directory, log_file, target):
     """Why a postmaster is gone, in one message."""
+    if log and log["fatal"] and log["broken"]:
+        return f"PostgreSQL could not bring WAL from the archive, and ended: {log['broken']}. {log['fatal']}."
     if log and log["fatal"] and NOT_REACHED in log["fatal"]:
         last = f"The last transaction in it was at {log['last_commit']}. " if log["last_commit"] else "There is no later transaction in it than the backup's. "
         advice = "Choose a target before that" if target is None or target.type in ("time", "lsn") else "Check the target with barman_catalog_info"

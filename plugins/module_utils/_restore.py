@@ -16,14 +16,14 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._check import is_l
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, running_restores
 from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import size_bytes
-from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate
+from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate, stops_by
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
 from ansible_collections.pgrescue.barman.plugins.module_utils._progress import telling
-from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of
+from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of, windows_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
 from ansible_collections.pgrescue.barman.plugins.module_utils._staging import all_stagings, restored_bytes, staging_findings, staging_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, find_waldump, segment_timeline
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, find_waldump, parse_lsn, segment_number, segment_timeline
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
 
 
@@ -63,7 +63,7 @@ class Restore:
         self.target = parse_target(params)
         self.barman = Barman(params["barman_executable"], params["barman_config"])
         self.destination = Destination(self.options["ssh"])
-        self.state = self.look = self.request = self.backup = self.timeline = self.places = self.staging = None
+        self.state = self.look = self.request = self.backup = self.timeline = self.places = self.staging = self.bound = None
         self.received, self.spaces = [], {}
 
     def plan(self):
@@ -80,17 +80,20 @@ class Restore:
             findings += self._archive_findings(configuration, backup, wal)
         if options["delta"]:
             findings.append(_plan.delta_finding(self.barman.version, backup))
-        size = None
+        size = end = None
         if backup:
-            size = (restored_bytes(backup) or 0) + wal["required"] * backup["wal_segment_bytes"]
+            if self.target.type == "latest":
+                end = windows_of(server, timeline)[-1]["end_lsn"]
+            self.bound = self._bound(configuration.server(options["server"]), backup, timeline, wal, place)
+            size = (restored_bytes(backup) or 0) + self._copied(server, backup, timeline, wal) * backup["wal_segment_bytes"]
             self.staging = staging_of(backup, self.barman.version, configuration.server(options["server"]), options)
-            self.segment_bytes, self.backup, self.timeline = backup["wal_segment_bytes"], backup, timeline
+            self.backup, self.timeline = backup, timeline
             self.received = [one for one in server["wal"]["received"] if segment_timeline(one["name"]) == timeline]
         # The destination is looked at without a backup that leads to the target too: all findings at once.
         looked = backup or next((one for one in reversed(server["backups"]) if one["postgresql_version"]), None)
         if looked:
             findings += self._destination_findings(configuration, looked, size)
-        return _plan.assemble(options["server"], backup, why, self.target, timeline, wal, size, findings, self.spaces)
+        return _plan.assemble(options["server"], backup, why, self.target, timeline, wal and dict(wal, end_lsn=end), size, findings, self.spaces)
 
     def _choose(self, configured, server):
         """backup, timeline, why, and the place of a transaction or restore point, which WAL itself tells."""
@@ -106,6 +109,29 @@ class Restore:
             except WalError:
                 pass                                           # then only replay can tell
         return *choose_backup(server, self.target, backup_id, place), place
+
+    def _bound(self, configured, backup, timeline, wal, place):
+        """The LSN, as a number, up to which Barman shall copy WAL; None for all of it, as when replay may go on later, or nobody knows.
+
+        Replay reads the whole record at which it stops, and that can go on in the next segment.
+        """
+        if self.options["all_wal"] or self.target.type in ("latest", "immediate"):
+            return None
+        position = self.target.value if self.target.type == "lsn" else place
+        if position:
+            position = parse_lsn(position)
+        elif self.target.type == "time" and wal["last"] and self.barman.can("copies_all_wal_for_a_time"):
+            begin = (segment_timeline(wal["last"]), segment_number(wal["last"], backup["wal_segment_bytes"]))
+            with suppress(WalError):
+                position = stops_by(of_server(configured), timeline, begin, self.target, parse_lsn(backup["end_lsn"]))
+        return position + backup["wal_segment_bytes"] if position else None
+
+    def _copied(self, server, backup, timeline, wal):
+        """How many segments are copied before PostgreSQL starts, or fetched while it replays."""
+        if self.options["wal_delivery"] == "get":
+            return wal["required"]
+        names = [entry["name"] for entry in server["wal"]["segments"]]
+        return _plan.copied_segments(names, backup, self.target, timeline, self.options, self.barman.version, self.bound)
 
     def _archive_findings(self, configuration, backup, wal):
         """What is read of the WAL and of the backup themselves."""
@@ -192,7 +218,7 @@ class Restore:
         try:
             with self._unpacking() as staging:
                 options = dict(self.options, staging=staging)
-                words = _plan.barman_arguments(self.target, self.timeline, options, self.barman.version, self.segment_bytes)
+                words = _plan.barman_arguments(self.target, self.timeline, options, self.barman.version, self.bound)
                 answer = self.barman.call("recover", *words, options["server"], self.backup["backup_id"], data["real"],
                                           watch=telling(lambda seconds: self._told(paths, total, seconds)))
             self._add_received(data["real"])

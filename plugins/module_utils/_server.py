@@ -11,7 +11,7 @@ from contextlib import closing
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _postgres, _replay
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import PostgresError
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, stretch
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, parse_lsn, stretch
 
 try:
     import psycopg2
@@ -173,9 +173,23 @@ class ReplayingServer:
             return self._sight(known=True, reached=False, promoted=True, stopped=stopped, message=(
                 f"PostgreSQL on {self.data} is not in recovery, it writes on timeline {timeline} at {lsn}, and that did not begin at the target "
                 f"({self.target.type} {self.target.value}): {fork['reason'] if fork else 'it has no history of a recovery'}."))
+        ended_early = self._ended_early(stopped)
+        if ended_early:
+            return self._sight(known=True, reached=False, promoted=True, stopped=stopped, message=ended_early)
         if self.target and self.target.type == "time" and self.discarded:
             stopped["xid"] = self.discarded["xid"]
         return self._beyond(stopped, promoted=True) or self._sight(known=True, reached=True, promoted=True, stopped=stopped)
+
+    def _ended_early(self, stopped):
+        """Why the end of what was replayed is not the end of the archive; null if it is, or nobody has said where that is."""
+        end = self.params["end_lsn"]
+        if not (end and self.target and self.target.type == "latest" and parse_lsn(stopped["lsn"]) <= parse_lsn(end)):
+            return None
+        broken = (self._log() or {}).get("broken")
+        return (
+            f"Replay ended at {stopped['lsn']}, and the archive goes on to {end}: PostgreSQL takes what restore_command does not bring for the end of WAL. "
+            f"{f'It said: {broken}.' if broken else 'See the log for what it said.'} Mend that, and recover again."
+        )
 
     def _beyond(self, stopped, promoted=False):
         """A sight that says that transactions after the target's time are there, null if it is not so."""

@@ -219,7 +219,9 @@ plan:
     wal:
       description: >-
         The WAL segments between backup and target, C(required) (a number) and C(missing) (ranges), and C(tablespaces), those that replay makes at the
-        path where they were (C(oid) and C(location); empty with O(read_wal=false)).
+        path where they were (C(oid) and C(location); empty with O(read_wal=false)). C(end_lsn) is the last record of the archive with
+        O(target_latest), otherwise null; M(pgrescue.barman.pg_recovery) sees with its O(pgrescue.barman.pg_recovery#module:end_lsn) that
+        replay came so far.
       type: dict
     restore_bytes:
       description: The bytes of backup and WAL, null if they are not known.

@@ -31,6 +31,12 @@ options:
       - The file to which the server logs, as given to C(pg_ctl -l). With C(lc_messages=C) the reason for an end, and the
         transaction at the stop, are read from it. Not given, an end is noticed, but its reason is not known.
     type: str
+  end_lsn:
+    description:
+      - With O(target_latest), the last record that has to be replayed, as RV(pgrescue.barman.barman_restore#module:plan) tells in C(wal.end_lsn).
+      - PostgreSQL takes whatever its C(restore_command) cannot bring for the end of WAL, also when the disk was full. So a replay that has ended
+        before this has failed.
+    type: str
 extends_documentation_fragment:
   - pgrescue.barman.postgresql
   - pgrescue.barman.postgresql.login
@@ -141,6 +147,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import L
 from ansible_collections.pgrescue.barman.plugins.module_utils._progress import tell
 from ansible_collections.pgrescue.barman.plugins.module_utils._server import HAS_PSYCOPG2, PSYCOPG2_ERROR, ReplayingServer
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import TARGET_ARGUMENTS, TYPES, TargetError, parse_target
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 
 POLL_SECONDS = 0.5
 
@@ -171,6 +178,10 @@ def run(module):
         raise TargetError(f"stall_timeout is {params['stall_timeout']}, and must be at least one second.")
     if params["log_file"]:
         check_path(params["log_file"], "log_file")
+    try:
+        parse_lsn(params["end_lsn"] or "0/0")
+    except ValueError as error:
+        raise TargetError(f"end_lsn: {error}.") from error
     begin = time.monotonic()
     server = ReplayingServer(_postgres.layout(params["data_directory"], params["version"], params["cluster"]), params, target)
     sight = server.look() if module.check_mode else wait(server, lambda sight: sight["reached"], params["stall_timeout"])
@@ -196,6 +207,7 @@ def main():
             state=dict(type="str", choices=["reached", "promoted"], default="reached"),
             stall_timeout=dict(type="int", default=300),
             log_file=dict(type="str"),
+            end_lsn=dict(type="str"),
         ),
         supports_check_mode=True,
     )

@@ -4,6 +4,7 @@
 """Where a transaction ended or a restore point lies, in lines that pg_waldump printed."""
 from __future__ import annotations
 
+from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
@@ -85,3 +86,24 @@ def test_what_the_old_branch_holds_after_the_switch_is_not_on_the_new_one(monkey
     backups = [dict(begin_lsn="0/3000028")]
     assert _locate.locate(source, backups, 2, target("xid", "750")) is None
     assert _locate.locate(source, backups, 2, target("xid", "746")) == "0/30000A0"
+
+
+@pytest.mark.parametrize("moment, exclusive, consistent, place, read", [
+    ("05:00:01", False, 0, 0x30000A0, [(3, 4)]),
+    ("05:00:01.000001", False, 0, 0x30000D0, [(3, 4)]),
+    ("05:00:01.000001", True, 0, 0x30000A0, [(3, 4)]),
+    ("05:00:01", False, 0x30000B0, 0x30000D0, [(3, 4)]),           # not before the backup is consistent
+    ("05:00:03.5", False, 0, 0x4000028, [(3, 4), (4, 6)]),         # what begins in the next segment is found there
+    ("05:00:04.000001", False, 0, None, [(3, 4), (4, 6)]),
+])
+def test_where_postgresql_stops_for_a_time_at_the_latest(monkeypatch, moment, exclusive, consistent, place, read):
+    source = Source(monkeypatch)
+    wanted = SimpleNamespace(utc=datetime.strptime(f"2026-11-23 {moment} +0000", f"%Y-%m-%d %H:%M:%S{'.%f' if '.' in moment else ''} %z"), exclusive=exclusive)
+    assert _locate.stops_by(source, 1, (1, 3), wanted, consistent) == place
+    assert source.read == read
+
+
+def test_nothing_is_read_from_a_segment_that_is_not_there(monkeypatch):
+    source = Source(monkeypatch)
+    assert _locate.stops_by(source, 1, (1, 9), SimpleNamespace(utc=None, exclusive=False), 0) is None
+    assert source.read == []

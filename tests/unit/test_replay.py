@@ -44,6 +44,18 @@ def test_only_the_last_start_in_a_log_counts():
     assert _replay.parse_log("")["stop"] is None
 
 
+@pytest.mark.parametrize("line, broken", [
+    ("cp: error writing 'pg_wal/RECOVERYXLOG': No space left on device", True),
+    ("cp: cannot open '/pg/barman_wal/000000010000000000000005' for reading: Permission denied", True),
+    ("cp: cannot stat '/pg/barman_wal/000000010000000000000006': No such file or directory", False),
+])
+def test_a_restore_command_that_fails_is_not_the_end_of_the_archive(line, broken):
+    text = recorded("log-17-not-reached.txt")
+    log = _replay.parse_log(text.replace(_replay.STARTED, f"{_replay.STARTED}x\n{line}\n", 1))
+    assert log["broken"] == (line if broken else None)
+    assert (line in _replay.epitaph(log, "/pg", "/pg.log", None)) is broken
+
+
 def test_a_client_that_came_too_early_is_no_reason():
     text = "LOG:  starting PostgreSQL 17\nFATAL:  the database system is starting up\nFATAL:  the database system is not yet accepting connections\n"
     assert _replay.parse_log(text)["fatal"] is None

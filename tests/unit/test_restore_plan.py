@@ -32,14 +32,13 @@ def target(**given):
     return parse_target({f"target_{kind}": value for kind, value in given.items()}, NOW)
 
 
-def words(version, wanted, **changes):
-    return [str(word) for word in _plan.barman_arguments(wanted, 1, dict(dict(OPTIONS, ssh=SSH, staging=[]), **changes), version, 16777216)]
+def words(version, wanted, bound=None, **changes):
+    return [str(word) for word in _plan.barman_arguments(wanted, 1, dict(dict(OPTIONS, ssh=SSH, staging=[]), **changes), version, bound)]
 
 
 @pytest.mark.parametrize("version, given, expected", [
     ((3, 13, 3), dict(time="2026-11-23 03:30:00.25+02"), ["--target-time", "2026-11-23 01:30:00.250000+00:00", "--target-action", "pause"]),
     ((3, 4, 0), dict(time="2026-11-23 03:30:00.25+02"), ["--target-time", "2100-01-01 00:00:00.000000+00:00", "--target-action", "pause"]),
-    ((3, 13, 3), dict(lsn="0/4000158"), ["--target-lsn", "0/5000158", "--target-action", "pause"]),
     ((3, 20, 1), dict(xid="741", exclusive=True), ["--target-xid", "741", "--exclusive", "--target-action", "pause"]),
     ((3, 4, 0), dict(name="before_upgrade"), ["--target-name", "before_upgrade", "--target-action", "pause"]),
     ((3, 4, 0), dict(immediate=True), ["--target-immediate", "--target-action", "pause"]),
@@ -57,6 +56,31 @@ def test_words_for_barman(version, given, expected):
 ])
 def test_words_for_a_restore_that_may_go_on(given, expected):
     assert words((3, 13, 3), target(**given), all_wal=True)[2:4] == expected
+
+
+@pytest.mark.parametrize("given, exclusive", [
+    (dict(lsn="0/4000158"), []), (dict(time="2026-11-23 03:30:00+02", exclusive=True), ["--exclusive"]), (dict(xid="741"), []), (dict(name="a"), []),
+])
+def test_no_more_wal_is_copied_than_the_target_needs(given, exclusive):
+    assert words((3, 13, 3), target(**given), bound=0x5000158)[2:-5] == ["--target-lsn", "0/5000158", *exclusive]
+
+
+NAMES = ["000000010000000000000003", "000000010000000000000004", "000000010000000000000005", "000000020000000000000004", "000000020000000000000005",
+         "000000030000000000000004"]
+
+
+@pytest.mark.parametrize("given, timeline, bound, version, all_wal, count", [
+    (dict(latest=True), 1, None, (3, 13, 3), False, 2),
+    (dict(latest=True), 2, None, (3, 13, 3), False, 4),                     # also what timeline 1 has after the fork
+    (dict(time="2026-11-23 03:30:00Z"), 2, 0x4000158, (3, 13, 3), False, 3),
+    (dict(time="2026-11-23 03:30:00Z"), 2, None, (3, 13, 3), False, 4),
+    (dict(lsn="0/4000158"), 2, 0x4000158, (3, 4, 0), False, 4),             # it does not look at LSNs
+    (dict(immediate=True), 1, None, (3, 13, 3), False, 1),
+    (dict(immediate=True), 1, None, (3, 13, 3), True, 2),
+])
+def test_the_segments_that_barman_copies(given, timeline, bound, version, all_wal, count):
+    backup = dict(BACKUP, begin_wal=NAMES[1], end_wal=NAMES[1])
+    assert _plan.copied_segments(NAMES, backup, target(**given), timeline, dict(OPTIONS, all_wal=all_wal), version, bound) == count
 
 
 def test_all_other_words():
@@ -236,10 +260,11 @@ def test_catalogue_findings():
 def test_plan_and_complaint():
     findings = [_plan.finding("target", True, "fine"), _plan.finding("wal", False, "a hole.", "It would end.", "Do this."),
                 _plan.finding("space", False, "full", "No.", "Make room.")]
-    plan = _plan.assemble("main", BACKUP, "why", target(time="2026-11-23 03:30:00Z"), 2, dict(required=3, missing=[]), 5, findings, {16394: "/srv/hist"})
+    wal = dict(required=3, missing=[], end_lsn=None)
+    plan = _plan.assemble("main", BACKUP, "why", target(time="2026-11-23 03:30:00Z"), 2, wal, 5, findings, {16394: "/srv/hist"})
     assert not plan["feasible"]
     assert (plan["target"]["utc"], plan["target_timeline"], plan["wal"]) == ("2026-11-23T03:30:00+00:00", 2, dict(
-        required=3, missing=[], tablespaces=[dict(oid=16394, location="/srv/hist")]))
+        required=3, missing=[], end_lsn=None, tablespaces=[dict(oid=16394, location="/srv/hist")]))
     assert _plan.complaint(plan) == "Nothing was changed. wal: a hole. It would end. Do this. space: full. No. Make room."
 
 
