@@ -110,6 +110,9 @@ def _ahead(target, plan, standing):
         return finding("restored_copy", False, f"{where}, where it has ended its recovery", "It cannot be replayed any further.", fix)
     if plan["backup_id"] and (plan["backup_id"], plan["target_timeline"]) != (standing["plan"]["backup_id"], standing["plan"]["target_timeline"]):
         return finding("restored_copy", False, f"{where}, of backup {standing['plan']['backup_id']}", "Another backup or branch takes another copy.", fix)
+    if not standing.get("all_wal", True):
+        return finding(
+            "restored_copy", False, f"{where}, and was begun without pause=true", "It has the WAL up to its own target, and none after it.", fix)
     if _behind(target, stopped):
         return finding("restored_copy", False, f"{where}, after the target", "Replay goes forward only.", fix)
     return finding("restored_copy", True, f"{where}; replay goes on from there, nothing is copied again")

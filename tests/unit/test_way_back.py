@@ -100,6 +100,7 @@ def test_earlier_is_refused_with_what_to_type(given):
     (dict(PLAN, target_timeline=3), MARKER, "of backup"),
     (dict(PLAN, backup_id="20260915T030000"), MARKER, "of backup"),
     (PLAN, dict(MARKER, promoted=True), "has ended its recovery"),
+    (PLAN, dict(MARKER, all_wal=False), "without pause=true"),
 ])
 def test_another_copy_is_needed(plan, standing, words):
     red = [one for one in move(plan, standing, time="2026-09-15T14:40:00+02:00")["plan"]["findings"] if not one["ok"]]
