@@ -175,9 +175,10 @@ def windows_of(server, timeline):
 
 
 def _live_branch(server, moment):
-    """The timeline that was the last to be seen alive until a moment: by its promotion (the first one's is before everything), by a
-    backup's end, or by its last commit. So a branch that a recovery was taken back to is live again from what came after."""
+    """The timeline that was the last to be seen alive until a moment: by its promotion (the first one's is before everything), by its first
+    commit after a recovery was taken back to it, by a backup's end, or by its last commit."""
     seen = [(entry["begin_time"] if entry["parent"] else EVER.isoformat(), entry["timeline"]) for entry in server["timelines"]]
+    seen += [(time, entry["timeline"]) for entry in server["timelines"] for time in entry["resumed"]]
     seen += [(entry["end_time"], entry["timeline"]) for entry in server["backups"] + server["windows"]]
     return max(((time, number) for time, number in ((text and _moment(text), number) for text, number in seen) if time and time <= moment),
                default=(None, None))[1]

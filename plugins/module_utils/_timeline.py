@@ -46,7 +46,7 @@ def _timeline(number, ancestors, current, last_wal):
     parent, switch, reason = ancestors[-1] if ancestors else (None, None, None)
     return dict(
         timeline=number, parent=parent, switch_lsn=None if switch is None else format_lsn(switch), reason=reason,
-        current=current, last_wal=last_wal, begin_time=None,
+        current=current, last_wal=last_wal, begin_time=None, resumed=[],
     )
 
 

@@ -185,6 +185,20 @@ def first_time(paths, program, start_lsn):
     return None
 
 
+def commit_after(paths, program, moment):
+    """The time of the first commit or abort later than a moment in neighbouring segments of one timeline; None if there is none."""
+    try:
+        count = _at_once(paths) if paths else 1
+        for index in range(0, min(len(paths), WALK_BACK), count):
+            found = TRANSACTION_END.findall(_dump(program, paths[index:index + count + 1], "--rmgr=Transaction"))
+            later = next((time for time in (_time(text) for _place, text in found) if time > moment), None)
+            if later:
+                return later
+    except WalError:
+        pass
+    return None
+
+
 def _tail(program, path):
     """Last record and last commit of one segment, found near its end where possible: a switched segment ends in zeros."""
     data = content(path)

@@ -9,7 +9,7 @@ ends with the last commit or abort in the last segment before a hole: PostgreSQL
 """
 from __future__ import annotations
 
-from ._wal import WALK_BACK, End, find_waldump, first_time, last_commit, parse_lsn, segment_name
+from ._wal import WALK_BACK, End, commit_after, find_waldump, first_time, last_commit, parse_lsn, segment_name
 
 
 class WalEnds:
@@ -47,12 +47,26 @@ class WalEnds:
         """When a timeline was promoted, or None."""
         return first_time(self._paths(timeline, first, min(last, first + WALK_BACK)), self.program, switch_lsn) if self.program else None
 
+    def resumed(self, timeline, fork, moment):
+        """When a timeline was written to again after a moment, at which another one had left it at a segment; None if it was not.
+
+        A segment is at least as young as what was written into it last, so older ones need not be read.
+        """
+        run = self.tree.run_at(timeline, fork)
+        if self.program is None or not run:
+            return None
+        begin = next((number for number in range(fork, run[1] + 1) if self._written(timeline, number) > moment.timestamp()), run[1] + 1)
+        return commit_after(self._paths(timeline, begin, run[1]), self.program, moment)
+
+    def _written(self, timeline, number):
+        return self.archive.listed[segment_name(timeline, number, self.tree.size)][1]
+
     def _paths(self, timeline, first, last):
         return [self.archive.path(segment_name(timeline, number, self.tree.size)) for number in range(first, last + 1)]
 
 
 def read_windows(timelines, backups, tree, ends):
-    """windows[] of the contract, by timeline and position; sets begin_time of the timelines on the way."""
+    """windows[] of the contract, by timeline and position; sets begin_time and resumed of the timelines on the way."""
     good = [backup for backup in backups if backup["good"] and backup["begin_lsn"] and backup["end_lsn"] and backup["end_time"]]
     windows, inherited = [], {}
     for entry in timelines:                                    # a parent's number is smaller than its children's
@@ -61,7 +75,11 @@ def read_windows(timelines, backups, tree, ends):
         stretches = _stretches(tree, good, inherited[number], number)
         fork_run = tree.run_at(number, tree.fork(number)) if entry["switch_lsn"] else None
         if fork_run:
-            entry["begin_time"] = _iso(ends.began(number, *fork_run, entry["switch_lsn"]))
+            began = ends.began(number, *fork_run, entry["switch_lsn"])
+            entry["begin_time"] = _iso(began)
+            again = ends.resumed(entry["parent"], tree.fork(number), began) if began else None
+            if again:
+                next(one for one in timelines if one["timeline"] == entry["parent"])["resumed"].append(_iso(again))
         windows += [_window(entry, run, led_in, own, tree, ends) for run, (led_in, own) in sorted(stretches.items())]
     return windows
 

@@ -275,6 +275,13 @@ servers:
           description: When it was promoted, from WAL (ISO 8601, UTC). Null for the first one or when its first WAL is gone.
           type: str
           returned: success
+        resumed:
+          description: >-
+            The first commits (ISO 8601, UTC) after a recovery that had left this branch was taken back, one for each such recovery. From then
+            on it is this branch that a moment is sought on.
+          type: list
+          elements: str
+          returned: success
     wal:
       description: The archive.
       type: dict

@@ -147,6 +147,9 @@ class Ends:
     def began(self, timeline, first, last, switch_lsn):
         return instant(self.history.began[timeline])
 
+    def resumed(self, timeline, fork, moment):
+        return next((instant(commit[1]) for commit in self.history.commits[timeline] if instant(commit[1]) > moment), None)
+
 
 def instant(clock):
     return START + timedelta(seconds=clock)
@@ -162,7 +165,8 @@ def catalogue(history):
         for index, (timeline, begin, end, clock, good) in enumerate(history.backups)
     ]
     timelines = [
-        dict(timeline=number, parent=origin and origin[0], switch_lsn=origin and format_lsn(origin[1]), current=number == history.timeline, begin_time=None)
+        dict(timeline=number, parent=origin and origin[0], switch_lsn=origin and format_lsn(origin[1]), current=number == history.timeline,
+             begin_time=None, resumed=[])
         for number, origin in sorted(history.parents.items())
     ]
     names = {segment_name(*key, SIZE): (SIZE, instant(history.written[key]).timestamp(), None) for key in history.archived}
