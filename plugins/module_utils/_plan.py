@@ -280,6 +280,19 @@ def barman_arguments(target, timeline, options, version, bound):
     return words + (["--delta-restore"] if options["delta"] and version >= SINCE["delta_restore"] else []) + list(options["extra_args"])
 
 
+def comes_too_late(listed, needed, timeline, last):
+    """Whether a segment that is needed stands in xlog.db behind one that is not, as when a hole was mended by hand: there Barman has ended.
+
+    listed: all names in the order of xlog.db; needed: those up to last that replay reads.
+    """
+    behind, needed = False, set(needed)
+    for name in listed:
+        if behind and name in needed and name <= last:
+            return True
+        behind = behind or name > last and segment_timeline(name) <= timeline
+    return False
+
+
 def copied_segments(names, backup, target, timeline, options, version, bound):
     """How many of the archived segments Barman copies, as its Server.get_required_xlog_files chooses them: of every timeline up to the
     target's, also of those that it does not descend from. names: all that are in the archive."""

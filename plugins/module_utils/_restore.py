@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
+from ansible_collections.pgrescue.barman.plugins.module_utils._archive import read_archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, read_catalog, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._check import is_locked
@@ -23,7 +24,9 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._reach import exte
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
 from ansible_collections.pgrescue.barman.plugins.module_utils._staging import all_stagings, restored_bytes, staging_findings, staging_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, find_waldump, parse_lsn, segment_number, segment_timeline
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import (
+    WalError, find_waldump, parse_lsn, segment_name, segment_number, segment_timeline,
+)
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
 
 
@@ -124,7 +127,11 @@ class Restore:
             begin = (segment_timeline(wal["last"]), segment_number(wal["last"], backup["wal_segment_bytes"]))
             with suppress(WalError):
                 position = stops_by(of_server(configured), timeline, begin, self.target, parse_lsn(backup["end_lsn"]))
-        return position + backup["wal_segment_bytes"] if position else None
+        if not position:
+            return None
+        size, bound = backup["wal_segment_bytes"], position + backup["wal_segment_bytes"]
+        late = _plan.comes_too_late(read_archive(configured).listed, wal["names"], timeline, segment_name(timeline, bound // size, size))
+        return parse_lsn(_plan.LAST_LSN) if late else bound
 
     def _copied(self, server, backup, timeline, wal):
         """How many segments are copied before PostgreSQL starts, or fetched while it replays."""

@@ -83,6 +83,19 @@ def test_the_segments_that_barman_copies(given, timeline, bound, version, all_wa
     assert _plan.copied_segments(NAMES, backup, target(**given), timeline, dict(OPTIONS, all_wal=all_wal), version, bound) == count
 
 
+@pytest.mark.parametrize("order, timeline, last, late", [
+    ([0, 1, 2], 1, 1, False),
+    ([0, 2, 1], 1, 1, True),                # 1 came after 2
+    ([0, 2, 1], 1, 2, False),               # 2 is needed as well, so Barman has not ended there
+    ([2, 0, 1], 1, 1, True),
+    ([0, 3, 1, 2], 1, 1, False),            # what is of a later timeline does not end it
+    ([0, 1, 3, 4, 2], 2, 4, False),
+])
+def test_a_segment_that_came_after_later_ones(order, timeline, last, late):
+    listed = [NAMES[index] for index in order]
+    assert _plan.comes_too_late(listed, NAMES[:2], timeline, NAMES[last]) is late
+
+
 def test_all_other_words():
     found = words((3, 17, 0), target(latest=True), tablespaces={"history": "/srv/h"}, jobs=4, bandwidth_limit=1000,
                   staging=["--staging-path", "/srv/stage"], delta=True, wal_delivery="get", extra_args=["--network-compression"])
