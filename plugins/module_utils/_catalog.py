@@ -16,7 +16,7 @@ from ._reach import choose_backup, reachable, required_wal
 from ._timeline import Tree, by_timeline, gap, read_timelines
 from ._windows import WalEnds, read_windows
 
-__all__ = ["choose_backup", "reachable", "read_backups", "read_catalog", "required_wal"]
+__all__ = ["choose_backup", "reachable", "read_backups", "read_catalog", "read_server", "required_wal"]
 
 
 def read_catalog(configuration, names=None, include_wal=False, windows=True):
@@ -26,11 +26,12 @@ def read_catalog(configuration, names=None, include_wal=False, windows=True):
     and then no WAL file is read.
     """
     names = sorted(configuration.servers) if names is None else names
-    return [_server(configuration.server(name), include_wal, windows) for name in names]
+    servers = [configuration.server(name) for name in names]
+    return [read_server(server, read_archive(server), include_wal, windows) for server in servers]
 
 
-def _server(server, include_wal, windows):
-    archive = read_archive(server)
+def read_server(server, archive, include_wal=False, windows=True):
+    """The same of one server (a ServerConfiguration), whose archive has been read."""
     backups = read_backups(server, archive)
     segment_bytes = next((backup["wal_segment_bytes"] for backup in reversed(backups) if backup["begin_wal"]), DEFAULT_SEGMENT_BYTES)
     timelines = read_timelines(archive, backups)

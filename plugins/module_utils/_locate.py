@@ -34,7 +34,7 @@ def locate(source, backups, timeline, target):
 
     source: a Source of _walstream; backups: those from which the line can be followed, the oldest first.
     """
-    flat = [(number, segment) for number, low, high in source.stretches(timeline) for segment in range(low, high + 1)]
+    flat = _flat(source, timeline)
     later = None
     for backup in reversed(backups):
         first = source.tree.segment(backup["begin_lsn"])
@@ -51,16 +51,12 @@ def stops_by(source, timeline, begin, target, consistent):
 
     begin: the pair of timeline and running number of the segment with which to begin; consistent: the LSN, as a number, of the backup's end.
     """
-    flat = [(number, segment) for number, low, high in source.stretches(timeline) for segment in range(low, high + 1)]
-    index, count = flat.index(begin) if begin in flat else len(flat), 1
-    while index < len(flat):
-        number = flat[index][0]
-        batch = [segment for one, segment in flat[index:index + count] if one == number]
+    flat = _flat(source, timeline)
+    for number, batch in _batches(flat[flat.index(begin) if begin in flat else len(flat):], 1):
         for lsn, time in TRANSACTION_END.findall("\n".join(_lines(source, number, batch[0], batch[-1] + 1, "--rmgr=Transaction"))):
             position, when = parse_lsn(lsn), datetime.fromisoformat(time).replace(tzinfo=timezone.utc)
             if consistent <= position < (batch[-1] + 1) * source.size and (when > target.utc or target.exclusive and when == target.utc):
                 return position
-        index, count = index + len(batch), min(2 * count, SEGMENTS_AT_ONCE)
     return None
 
 
@@ -73,18 +69,28 @@ def elsewhere(source, timeline, target):
     ]
 
 
-def _search(source, segments, target):
-    """The first match in some (timeline, running number), which follow each other."""
-    kind = "--rmgr=Transaction" if target.type == "xid" else "--rmgr=XLOG"
+def _flat(source, timeline):
+    return [(number, segment) for number, low, high in source.stretches(timeline) for segment in range(low, high + 1)]
+
+
+def _batches(segments, count=SEGMENTS_AT_ONCE):
+    """Some (timeline, running number), which follow each other, as (timeline, running numbers); count: how many at first."""
     begin = 0
     while begin < len(segments):
         timeline = segments[begin][0]
-        batch = [segment for number, segment in segments[begin:begin + SEGMENTS_AT_ONCE] if number == timeline]
+        batch = [segment for number, segment in segments[begin:begin + count] if number == timeline]
+        yield timeline, batch
+        begin, count = begin + len(batch), min(2 * count, SEGMENTS_AT_ONCE)
+
+
+def _search(source, segments, target):
+    """The first match in some (timeline, running number), which follow each other."""
+    kind = "--rmgr=Transaction" if target.type == "xid" else "--rmgr=XLOG"
+    for timeline, batch in _batches(segments):
         # A record may go on in the next segment, so that one is there too. What begins there is of the next batch, or of a branch that was left.
         found = [lsn for lsn in map(parse_lsn, matches(target, _lines(source, timeline, batch[0], batch[-1] + 1, kind))) if lsn // source.size <= batch[-1]]
         if found:
             return format_lsn(found[0])
-        begin += len(batch)
     return None
 
 

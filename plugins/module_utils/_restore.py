@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
 from ansible_collections.pgrescue.barman.plugins.module_utils._archive import read_archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
-from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, read_catalog, required_wal
+from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, read_server, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._check import is_locked
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, running_restores
@@ -72,13 +72,14 @@ class Restore:
     def plan(self):
         """Everything known beforehand, as the contract's plan."""
         options, configuration = self.options, read_configuration(self.options["barman_config"])
-        active = configuration.server(options["server"]).active
-        server = read_catalog(configuration, [options["server"]], include_wal=True)[0]
+        configured = configuration.server(options["server"])
+        archive = read_archive(configured)
+        server = read_server(configured, archive, include_wal=True)
         if options["additional_wal"]:
             extend(server, options["additional_wal"])
-        backup, timeline, why, place = self._choose(configuration.server(options["server"]), server)
+        backup, timeline, why, place = self._choose(configured, archive, server)
         wal = required_wal(server, backup, self.target, timeline, place) if backup else None
-        findings = _plan.catalogue_findings(server, active, backup, why, wal, self.barman.version)
+        findings = _plan.catalogue_findings(server, configured.active, backup, why, wal, self.barman.version)
         if backup and not server["problem"]:
             findings += self._archive_findings(configuration, backup, wal)
         if options["delta"]:
@@ -87,9 +88,9 @@ class Restore:
         if backup:
             if self.target.type == "latest":
                 end = windows_of(server, timeline)[-1]["end_lsn"]
-            self.bound = self._bound(configuration.server(options["server"]), backup, timeline, wal, place)
+            self.bound = self._bound(configured, archive, backup, timeline, wal, place)
             size = (restored_bytes(backup) or 0) + self._copied(server, backup, timeline, wal) * backup["wal_segment_bytes"]
-            self.staging = staging_of(backup, self.barman.version, configuration.server(options["server"]), options)
+            self.staging = staging_of(backup, self.barman.version, configured, options)
             self.backup, self.timeline = backup, timeline
             self.received = [one for one in server["wal"]["received"] if segment_timeline(one["name"]) == timeline]
         # The destination is looked at without a backup that leads to the target too: all findings at once.
@@ -98,13 +99,13 @@ class Restore:
             findings += self._destination_findings(configuration, looked, size)
         return _plan.assemble(options["server"], backup, why, self.target, timeline, wal and dict(wal, end_lsn=end), size, findings, self.spaces)
 
-    def _choose(self, configured, server):
+    def _choose(self, configured, archive, server):
         """backup, timeline, why, and the place of a transaction or restore point, which WAL itself tells."""
         backup_id, place = None if self.options["backup_id"] == "auto" else self.options["backup_id"], None
         if self.target.type in ("xid", "name"):
             timeline = line_of(server, self.target)
             try:
-                source, backups = of_server(configured), followed(server, timeline, backup_id)
+                source, backups = of_server(configured, archive), followed(server, timeline, backup_id)
                 place = locate(source, backups, timeline, self.target)
                 more = self.options["additional_wal"] or server["wal"]["received"]      # there only replay can tell
                 if place is None and backups and not more:
@@ -113,7 +114,7 @@ class Restore:
                 pass                                           # then only replay can tell
         return *choose_backup(server, self.target, backup_id, place), place
 
-    def _bound(self, configured, backup, timeline, wal, place):
+    def _bound(self, configured, archive, backup, timeline, wal, place):
         """The LSN, as a number, up to which Barman shall copy WAL; None for all of it, as when replay may go on later, or nobody knows.
 
         Replay reads the whole record at which it stops, and that can go on in the next segment.
@@ -126,11 +127,11 @@ class Restore:
         elif self.target.type == "time" and wal["last"] and self.barman.can("copies_all_wal_for_a_time"):
             begin = (segment_timeline(wal["last"]), segment_number(wal["last"], backup["wal_segment_bytes"]))
             with suppress(WalError):
-                position = stops_by(of_server(configured), timeline, begin, self.target, parse_lsn(backup["end_lsn"]))
+                position = stops_by(of_server(configured, archive), timeline, begin, self.target, parse_lsn(backup["end_lsn"]))
         if not position:
             return None
         size, bound = backup["wal_segment_bytes"], position + backup["wal_segment_bytes"]
-        late = _plan.comes_too_late(read_archive(configured).listed, wal["names"], timeline, segment_name(timeline, bound // size, size))
+        late = _plan.comes_too_late(archive.listed, wal["names"], timeline, segment_name(timeline, bound // size, size))
         return parse_lsn(_plan.LAST_LSN) if late else bound
 
     def _copied(self, server, backup, timeline, wal):

@@ -151,11 +151,11 @@ def _position(line):
     return found and found[2]
 
 
-def of_server(server):
-    """The archive of a ServerConfiguration."""
+def of_server(server, archive=None):
+    """The archive of a ServerConfiguration, read now where it has not been."""
     if server.in_cloud:
         raise WalError(f"the WAL of {server.name} lies in an object store, which is not read here")
-    return Source(read_archive(server), server.options.get("path_prefix"))
+    return Source(archive or read_archive(server), server.options.get("path_prefix"))
 
 
 def of_directory(directory):

@@ -9,9 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.pgrescue.barman.plugins.module_utils._archive import read_archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, reachable, read_backups, read_catalog, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend
+from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import Tree, by_timeline, read_timelines
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import commit_after, segment_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._windows import WalEnds
 
 from recorded import SEGMENT_BYTES, VERSIONS, home, ledger, segment, shown
 
@@ -346,3 +350,17 @@ def test_a_lost_last_segment_is_a_hole(world):
     server = world.server()
     assert [hole["first"] for hole in server["wal"]["missing"]] == [last.name]
     assert choose_backup(server, target("latest"))[0] is None
+
+
+def test_when_a_branch_was_written_to_again(world):
+    server = world.configuration.server("main")
+    archive = read_archive(server)
+    backups = read_backups(server, archive)
+    tree = Tree(read_timelines(archive, backups), SEGMENT_BYTES, by_timeline(archive.available, SEGMENT_BYTES))
+    ends = WalEnds(server, archive, backups, tree)
+    (first, last), moment = tree.runs[1][-1], world.moments["T1"]
+    again = ends.resumed(1, first, moment)
+    assert again and again == commit_after([archive.path(segment_name(1, number, SEGMENT_BYTES)) for number in range(first, last + 1)], "pg_waldump", moment)
+    assert again > moment and ends.resumed(1, first, again - timedelta(microseconds=1)) == again
+    # What was archived before the moment cannot hold it, and a segment that is not there holds nothing.
+    assert ends.resumed(1, first, moment + timedelta(days=1)) is None and ends.resumed(1, last + 1, moment) is None

@@ -12,13 +12,14 @@ import os
 import random
 import sys
 import types
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import (
-    find_waldump, first_time, format_lsn, last_commit, parse_lsn, segment_name, segment_number, segment_timeline, system_identifier,
+    commit_after, find_waldump, first_time, format_lsn, last_commit, parse_lsn, segment_name, segment_number, segment_timeline, system_identifier,
 )
 
 from recorded import SEGMENT_BYTES, VERSIONS, home, segment
@@ -193,6 +194,15 @@ def test_promotion_without_that_record_is_the_first_commit(world, tmp_path, reco
     recorded_wal(version, without)
     assert first_time(paths(2), PROGRAM, switch(paths, 2)).isoformat(" ") == recorded_commits(records, 2)[0][1] + "+00:00"
     assert first_time([], PROGRAM, "0/C00080") is None
+
+
+@pytest.mark.parametrize("timeline", [1, 2, 3])
+def test_first_commit_after_a_moment(world, timeline):
+    _version, paths, records = world
+    times = [datetime.fromisoformat(time + "+00:00") for _lsn, time in recorded_commits(records, timeline)]
+    for moment in (times[0] - timedelta(microseconds=1), *times):
+        assert commit_after(paths(timeline), PROGRAM, moment) == next((time for time in times if time > moment), None)
+    assert commit_after([], PROGRAM, times[0]) is None and commit_after(["/nonexistent"], PROGRAM, times[0]) is None
 
 
 @pytest.fixture(name="program")
