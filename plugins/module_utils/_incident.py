@@ -20,7 +20,8 @@ LINES = (
     ("outcome", "State"), ("server", "Server"), ("host", "PostgreSQL host"), ("data_directory", "Data directory"), ("holder", "Who"),
     ("finished_by", "Finished by"), ("reason", "Why"), ("began", "Began"), ("ended", "Ended"), ("target", "Asked for"), ("backup_id", "Restored backup"),
     ("stopped_at", "Stopped at"), ("difference_seconds", "Seconds before the moment asked for"), ("discarded", "First transaction that is not there"),
-    ("loss", "Given up"), ("timeline", "New timeline"), ("replayed_bytes", "Bytes of WAL replayed"), ("new_backup_id", "New backup"),
+    ("loss", "Given up"), ("timeline", "New timeline"), ("replayed_bytes", "Bytes of WAL replayed"),
+    ("checksums", "Data checksums"), ("new_backup_id", "New backup"),
     ("durations", "Seconds in each phase"), ("aside", "Where the old data lies"), ("kept", "Where the recovered data lies"), ("undo", "How to undo"),
     ("undo_until", "Until"), ("failure", "Failure"), ("undone_by", "Taken back by"), ("undone_at", "Taken back at"),
 )
