@@ -18,13 +18,14 @@ import time
 from contextlib import suppress
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
+from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import IDENTITY
 from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
 
 MARKER_SUFFIX = ".pgrescue-restore.json"
 WORD = re.compile(r"[A-Za-z0-9_./:@=%+,~-]+")
 
 # POSIX sh. Arguments: the major version, then the paths. Answers are lines "index|key|value".
-LOOK = r"""
+LOOK = IDENTITY + r"""
 major=$1; shift
 say() { printf '%s|%s|%s\n' "$n" "$1" "$2"; }
 n=host
@@ -43,7 +44,7 @@ for path in "$@"; do
   say free "$(df -Pk "$near" 2>/dev/null | awk 'NR > 1 {printf "%.0f", $4 * 1024; exit}')"
   say filesystem "$(df -P "$near" 2>/dev/null | awk 'NR > 1 {print $6; exit}')"
   if [ -d "$real" ]; then
-    say exists yes; say inode "$(stat -c %d:%i "$real")"; say owner "$(stat -c %U "$real")"
+    say exists yes; say inode "$(identity "$real")"; say owner "$(stat -c %U "$real")"
     [ -w "$real" ] && say writable yes
     say entries "$(ls -A "$real" 2>/dev/null | head -n 5 | tr '\n' ' ')"
     say version "$(cat "$real/PG_VERSION" 2>/dev/null)"
@@ -61,15 +62,15 @@ for path in "$@"; do
 done
 """
 
-MAKE = r"""
+MAKE = IDENTITY + r"""
 umask 077
-for path in "$@"; do [ -d "$path" ] || mkdir "$path" || exit 1; stat -c %d:%i "$path"; done
+for path in "$@"; do [ -d "$path" ] || mkdir "$path" || exit 1; identity "$path"; done
 """
 
-# Only what a marker proves to be ours comes here: directory and inode are compared once more, then the content goes.
-EMPTY = r"""
+# Only what a marker proves to be ours comes here: the directory's identity is compared once more, then the content goes.
+EMPTY = IDENTITY + r"""
 while [ $# -ge 2 ]; do
-  [ "$(stat -c %d:%i "$1")" = "$2" ] || exit 3
+  [ "$(identity "$1")" = "$2" ] || exit 3
   [ -e "$1/postmaster.pid" ] && exit 4
   find "$1" -mindepth 1 -delete || exit 1
   shift 2
@@ -228,11 +229,11 @@ class Destination:
         return look
 
     def make(self, paths):
-        """Make the directories that are missing; return the device and inode of each."""
+        """Make the directories that are missing; return the identity of each."""
         return self._run(MAKE, paths).split()
 
     def empty(self, inodes):
-        """Remove the content of directories that are ours, a dict from path to device and inode."""
+        """Remove the content of directories that are ours, a dict from path to identity."""
         self._run(EMPTY, [word for pair in inodes.items() for word in pair])
 
     def remove(self, paths):

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 
-from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import mount_points
+from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import IDENTITY, mount_points
 
 JOURNAL = ".pgrescue-aside.json"
 # Barman and pg_basebackup leave out whatever begins with pgsql_tmp, so what is set aside inside a data directory does not swell its backups.
@@ -24,12 +25,9 @@ WHAT = {"data": "The data directory", "wal": "The WAL directory", "tablespace": 
 
 
 def inode(path):
-    """Device and inode of a directory, as 'stat -c %d:%i' prints them, null if it is not there."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return f"{found.st_dev}:{found.st_ino}"
+    """The identity of a directory, null if it is not there."""
+    command = ["sh", "-c", IDENTITY + 'identity "$1"', "pgrescue", path]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
 def vacant(path):

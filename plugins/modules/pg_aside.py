@@ -26,7 +26,7 @@ options:
         what Barman wrote about that path is corrected (links of tablespaces, settings of the recovery). The WAL of a cluster whose C(pg_wal) lay elsewhere
         lies there again. A restore that is not complete is refused.
       - V(back) puts it back as it was. What a restore of this collection left in its place (the marker
-        C(<data directory>.pgrescue-restore.json) with the directory's inode proves it) is removed, unless it was ever promoted; then it is
+        C(<data directory>.pgrescue-restore.json) with the directory's identity proves it) is removed, unless it was ever promoted; then it is
         renamed to C(<path>.failed-<stamp>), inside a directory that cannot be renamed to C(<path>/pgsql_tmp.failed-<stamp>). Anything else in the
         place is refused.
       - V(settled) says that the restored data stays, after its promotion. The marker beside it goes; what it proves is kept in the identity file, so
