@@ -511,7 +511,9 @@ def test_journal_is_whole_or_absent(tmp_path):
     assert os.listdir(tmp_path) == ["x.json"]
 
 
-@pytest.mark.parametrize("born, identity", [("2523170:1795851947", "2523170:1795851947"), ("2523170:10", "2523170:10"), ("7:0", "66:7"), ("7:-", "66:7"), ("7:?", "66:7")])
+@pytest.mark.parametrize("born, identity", [
+    ("2523170:1795851947", "2523170:1795851947"), ("2523170:10", "2523170:10"), ("7:0", "66:7"), ("7:-", "66:7"), ("7:?", "66:7"),
+])
 def test_the_number_of_a_device_counts_only_where_there_are_no_births(tmp_path, monkeypatch, born, identity):
     """Another host: when it has started again, its devices may have other numbers."""
     (tmp_path / "stat").write_text(f"#!/bin/sh\n[ \"$3\" = %i:%W ] && echo {born} || echo 66:7\n")
