@@ -26,8 +26,13 @@ WHAT = {"data": "The data directory", "wal": "The WAL directory", "tablespace": 
 
 def inode(path):
     """The identity of a directory, null if it is not there."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return None
+    # What is there and cannot be told is no "not there": a directory without a marker would pass for ours.
     command = ["sh", "-c", IDENTITY + 'identity "$1"', "pgrescue", path]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout.strip() or None
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def vacant(path):

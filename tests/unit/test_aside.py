@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 
 import pytest
 
@@ -529,3 +530,11 @@ def test_identity(tmp_path):
     known = inode(str(one))
     one.rename(tmp_path / "renamed")
     assert inode(str(tmp_path / "renamed")) == known != inode(str(other)) and inode(str(one)) is None
+
+
+def test_an_identity_that_cannot_be_told_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "stat").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "stat").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(subprocess.CalledProcessError):
+        inode(str(tmp_path))
