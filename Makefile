@@ -45,7 +45,10 @@ demo: lab ## The story: backup, disaster, recovery, proof (SCALE of TPC-H, 0.1; 
 clean: setup ## Remove the lab
 	ansible-playbook -i localhost, molecule/default/destroy.yml
 
-test: lint sanity unit lanes ## Run every test
+test: checks lanes ## Run every test
+
+checks: setup
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint sanity unit
 
 lint: setup ## ansible-lint, profile production
 	ansible-lint
@@ -116,4 +119,4 @@ $(collection):
 	mkdir -p $(@D)
 	ln -sfn ../../.. $@
 
-.PHONY: help lab demo clean collection bench bench-service test lint sanity unit lanes lane-1 lane-2 molecule setup system
+.PHONY: help lab demo clean collection bench bench-service test checks lint sanity unit lanes lane-1 lane-2 molecule setup system

@@ -15,7 +15,7 @@ import shutil
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _filesystem, _postgres
 from ansible_collections.pgrescue.barman.plugins.module_utils._directory import (
-    INSIDE, JOURNAL, Whole, Within, entries, inode, make, moves_inside, obstacle, rename, vacant,
+    INSIDE, JOURNAL, Whole, Within, entries, identity, make, moves_inside, obstacle, rename, vacant,
 )
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import PostgresError
 
@@ -144,8 +144,8 @@ class Aside:
     def _clone(self, journal):
         """Put clones of the relation files where the restore will find them, marked as an unfinished restore of ours."""
         fitting = [one for one in journal["paths"] if one["restore"] and one["was"] == "full" and _filesystem.reflink(one["aside"])]
-        if (read_json(self.marker) or {}).get("inodes", {}).get(self.data.restore) != inode(self.data.restore):
-            write_json(self.marker, dict(complete=False, request=None, inodes={one["restore"]: inode(one["restore"]) for one in fitting}))
+        if (read_json(self.marker) or {}).get("inodes", {}).get(self.data.restore) != identity(self.data.restore):
+            write_json(self.marker, dict(complete=False, request=None, inodes={one["restore"]: identity(one["restore"]) for one in fitting}))
         for one in fitting:
             for name in ["base"] if one["kind"] == "data" else [name for name in os.listdir(one["aside"]) if name.startswith("PG_")]:
                 _filesystem.clone(os.path.join(one["aside"], name), os.path.join(one["restore"], name), NOT_CLONED)
@@ -153,7 +153,7 @@ class Aside:
     def _marks(self, place, directory):
         """Whether the restore's marker beside a place is about a directory that has another name by now."""
         marker = read_json(place + MARKER_SUFFIX) or {}
-        found = inode(directory)
+        found = identity(directory)
         return found is not None and marker.get("inodes", {}).get(self.real) == found
 
     def _identifier(self):
@@ -184,8 +184,8 @@ class Aside:
         wal = [one for one in self.journal["paths"] if one["kind"] == "wal"]
         for one in wal:
             make(one["path"], arrived)
-            marker["inodes"][one["path"]] = inode(one["path"])
-        marker.setdefault("placed", inode(os.path.join(arrived, "global")))
+            marker["inodes"][one["path"]] = identity(one["path"])
+        marker.setdefault("placed", identity(os.path.join(arrived, "global")))
         write_json(self.marker, marker)
         for one in wal:
             self._place_wal(one, os.path.join(arrived, "pg_wal"))
@@ -256,14 +256,14 @@ class Aside:
             return "vacant"
         marker = self.proof()
         if isinstance(self.data, Within):
-            arrived, anchor = self.data.arrived(), inode(os.path.join(self.real, "global"))
+            arrived, anchor = self.data.arrived(), identity(os.path.join(self.real, "global"))
             if os.path.isdir(self.data.named("failed")):
                 return "promoted"
             if os.path.isdir(self.data.named("removing")) or arrived == self.data.placing or arrived == self.data.restore and not entries(self.real):
                 return "restored"
             if arrived != self.real or not anchor or marker.get("placed") != anchor:
                 return "foreign"
-        elif marker.get("inodes", {}).get(self.real) != inode(self.real):
+        elif marker.get("inodes", {}).get(self.real) != identity(self.real):
             return "foreign"
         started = os.path.exists(os.path.join(self.real, "postmaster.opts"))
         replaying = any(os.path.exists(os.path.join(self.real, name)) for name in ("recovery.signal", "backup_label"))

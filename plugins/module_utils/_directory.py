@@ -24,7 +24,7 @@ OURS = re.compile(INSIDE + r"\.[a-z]+-[0-9]{8}T[0-9]{6}Z(\..+)?")
 WHAT = {"data": "The data directory", "wal": "The WAL directory", "tablespace": "The tablespace"}
 
 
-def inode(path):
+def identity(path):
     """The identity of a directory, null if it is not there."""
     try:
         os.stat(path)
@@ -151,7 +151,7 @@ class Whole:
 
     def is_ours(self, inodes):
         """Whether that is the directory which a restore has noted."""
-        return inodes.get(self.path) == inode(self.path)
+        return inodes.get(self.path) == identity(self.path)
 
     def put_out(self, suffix):
         """Take out of the place what was restored."""

@@ -12,7 +12,7 @@ import re
 import tempfile
 from datetime import datetime, timezone
 
-from ._wal import TRANSACTION_END, WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name
+from ._wal import TRANSACTION_END, WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name, segment_number
 
 ENDED = re.compile(r"tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:(\d+): )?\d{4}-")
 POINT = re.compile(r", lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: RESTORE_POINT (.*)")
@@ -111,10 +111,12 @@ def _lines(source, timeline, first, last, *options):
     if not paths:
         return []
     start = [] if any(option.startswith("--start") for option in options) else [f"--start={format_lsn(first * source.size)}"]
+    # Else it waits five seconds for the segment that is not there (stretch in _wal).
+    end = format_lsn((segment_number(os.path.basename(paths[-1]), source.size) + 1) * source.size)
     with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
         for path in paths:
             provide(path, os.path.join(directory, os.path.basename(path)))
-        command = [source.program, f"--path={directory}", f"--timeline={timeline}", *start, *options]
+        command = [source.program, f"--path={directory}", f"--timeline={timeline}", *start, f"--end={end}", *options]
         try:
             return run_waldump(command).splitlines()
         except OSError as error:

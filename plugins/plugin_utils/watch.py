@@ -90,7 +90,8 @@ class Watched(ActionBase):
             if words[-1] == "alive" and now - shown >= min(SHOW, LOOK + (now - begun) / 20):
                 self._display.display(f"[{host}] {' '.join(words[:-1]) or 'at work'}, after {round(now - begun)} s")
                 shown = now
-            pause = min(LOOK, pause * 1.2)
+            # A twentieth of the time that it has taken: so much at the most is added to it by noticing its end late.
+            pause = min(LOOK, max(pause, (now - begun) / 20))
 
     def _answer(self, look):
         """The words of a look, the last one alive, over or, from a host that does not answer, nothing."""

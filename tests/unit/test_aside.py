@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _aside, _directory, _filesystem, _postgres
-from ansible_collections.pgrescue.barman.plugins.module_utils._aside import Aside, inode
+from ansible_collections.pgrescue.barman.plugins.module_utils._aside import Aside, identity
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import PostgresError
 
 STAMP = "20260915T123000Z"
@@ -97,7 +97,7 @@ def restore(cluster, complete=True):
     inodes = {}
     for one in (data, space):
         one.mkdir(exist_ok=True)
-        inodes[str(one)] = inode(str(one))
+        inodes[str(one)] = identity(str(one))
     marker = pathlib.Path(f"{data}.pgrescue-restore.json")
     marker.write_text(json.dumps(dict(complete=False, request={}, inodes=inodes)))
     for name in ("global", "base/1", "pg_tblspc", "pg_wal"):
@@ -379,7 +379,7 @@ def test_a_clone_is_left_for_the_restore(cluster, monkeypatch):
     assert (to["data"] / "base" / "1" / "16384").stat().st_mtime_ns == 1234567890123456789
     assert (to["tablespace"] / "PG_17" / "16401").read_text() == "rows"
     marker = json.loads(pathlib.Path(f"{to['data']}.pgrescue-restore.json").read_text())
-    assert marker == dict(complete=False, request=None, inodes={str(path): inode(str(path)) for path in to.values()})
+    assert marker == dict(complete=False, request=None, inodes={str(path): identity(str(path)) for path in to.values()})
     back(cluster)
     assert snapshot(cluster) == before
 
@@ -512,24 +512,24 @@ def test_journal_is_whole_or_absent(tmp_path):
     assert os.listdir(tmp_path) == ["x.json"]
 
 
-@pytest.mark.parametrize("born, identity", [
+@pytest.mark.parametrize("born, told", [
     ("2523170:1795851947", "2523170:1795851947"), ("2523170:10", "2523170:10"), ("7:0", "66:7"), ("7:-", "66:7"), ("7:?", "66:7"),
 ])
-def test_the_number_of_a_device_counts_only_where_there_are_no_births(tmp_path, monkeypatch, born, identity):
+def test_the_number_of_a_device_counts_only_where_there_are_no_births(tmp_path, monkeypatch, born, told):
     """Another host: when it has started again, its devices may have other numbers."""
     (tmp_path / "stat").write_text(f"#!/bin/sh\n[ \"$3\" = %i:%W ] && echo {born} || echo 66:7\n")
     (tmp_path / "stat").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert inode(str(tmp_path)) == identity
+    assert identity(str(tmp_path)) == told
 
 
 def test_identity(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()
-    known = inode(str(one))
+    known = identity(str(one))
     one.rename(tmp_path / "renamed")
-    assert inode(str(tmp_path / "renamed")) == known != inode(str(other)) and inode(str(one)) is None
+    assert identity(str(tmp_path / "renamed")) == known != identity(str(other)) and identity(str(one)) is None
 
 
 def test_an_identity_that_cannot_be_told_is_an_error(tmp_path, monkeypatch):
@@ -537,4 +537,4 @@ def test_an_identity_that_cannot_be_told_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "stat").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(subprocess.CalledProcessError):
-        inode(str(tmp_path))
+        identity(str(tmp_path))

@@ -107,3 +107,15 @@ def test_nothing_is_read_from_a_segment_that_is_not_there(monkeypatch):
     source = Source(monkeypatch)
     assert _locate.stops_by(source, 1, (1, 9), SimpleNamespace(utc=None, exclusive=False), 0) is None
     assert source.read == []
+
+
+def test_pg_waldump_is_told_where_what_is_there_ends(monkeypatch, tmp_path):
+    """It would wait five seconds for the segment after a switched one."""
+    asked = []
+    monkeypatch.setattr(_locate, "run_waldump", lambda command: asked.append(command) or "")
+    source = SimpleNamespace(size=SIZE, program="pg_waldump", archive=SimpleNamespace(path=lambda name: str(tmp_path / name)))
+    for number in (3, 4):
+        (tmp_path / f"00000001{number:016X}").write_bytes(b"\x16\xd1")
+    assert _locate._lines(source, 1, 3, 5, "--rmgr=XLOG") == []
+    assert [word for word in asked[0] if word.startswith(("--start", "--end"))] == ["--start=0/3000000", "--end=0/5000000"]
+    assert _locate._lines(source, 1, 6, 7, "--rmgr=XLOG") == [] and len(asked) == 1
