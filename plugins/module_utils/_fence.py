@@ -132,8 +132,8 @@ def held(marker):
         "paused": f"It waits there for a decision: commit.yml makes it final, undo.yml takes it back, {marker['holder']} may move on with recover.yml.",
         "undo": "It is being taken back; if that run is dead, undo.yml again finishes it.",
     }.get(marker["phase"], (
-        f"Wait for its end; if that run is dead, {marker['holder']} repeats the same recover.yml command, which takes it up again, "
-        f"or undo.yml takes it back."
+        f"Wait for its end; if that run is dead, {marker['holder']} repeats the same recover.yml command, which takes it up again"
+        f"{'.' if marker.get('clone') else ', or undo.yml takes it back.'}"
     ))
     return (
         f"server {marker['server']} is being recovered{' to ' + marker['clone'] if marker.get('clone') else ''} by {marker['holder']} since {marker['since']}"

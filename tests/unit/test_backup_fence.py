@@ -97,6 +97,13 @@ def test_the_one_who_paused_moves_on_and_nobody_else():
         wanted_marker(params(run_id="2", holder="joe", details=other), marker(phase="paused"))
 
 
+@pytest.mark.parametrize("clone, undo", [(None, True), ("desk:/srv/clone", False)])
+def test_undo_is_the_way_back_of_the_server_and_not_of_its_clone(clone, undo):
+    with pytest.raises(fence.FenceError, match="repeats the same recover.yml command") as refused:
+        wanted_marker(params(holder="joe", run_id="2", clone=clone), marker(clone=clone, phase="commit"))
+    assert ("undo.yml" in str(refused.value)) == undo
+
+
 def test_a_colleague_takes_over_and_the_first_run_has_lost_it():
     left = marker(phase="paused")
     found, adopted = wanted_marker(params(holder="joe", run_id="2", takes_over="1", details=dict(phase="commit")), left)
