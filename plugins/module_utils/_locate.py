@@ -12,7 +12,7 @@ import re
 import tempfile
 from datetime import datetime, timezone
 
-from ._wal import TRANSACTION_END, WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name, segment_number
+from ._wal import TRANSACTION_END, WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name
 
 ENDED = re.compile(r"tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:(\d+): )?\d{4}-")
 POINT = re.compile(r", lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: RESTORE_POINT (.*)")
@@ -106,15 +106,15 @@ def _older(source, timeline, backup, xid):
 
 def _lines(source, timeline, first, last, *options):
     """pg_waldump's lines about the segments of one timeline from first to last, as far as they are there."""
-    names = [segment_name(timeline, number, source.size) for number in range(first, last + 1)]
-    paths = [path for path in map(source.archive.path, names) if os.path.exists(path)]
-    if not paths:
+    named = {number: source.archive.path(segment_name(timeline, number, source.size)) for number in range(first, last + 1)}
+    there = {number: path for number, path in named.items() if os.path.exists(path)}
+    if not there:
         return []
     start = [] if any(option.startswith("--start") for option in options) else [f"--start={format_lsn(first * source.size)}"]
     # Else it waits five seconds for the segment that is not there (stretch in _wal).
-    end = format_lsn((segment_number(os.path.basename(paths[-1]), source.size) + 1) * source.size)
+    end = format_lsn((max(there) + 1) * source.size)
     with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
-        for path in paths:
+        for path in there.values():
             provide(path, os.path.join(directory, os.path.basename(path)))
         command = [source.program, f"--path={directory}", f"--timeline={timeline}", *start, f"--end={end}", *options]
         try:

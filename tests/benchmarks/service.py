@@ -109,9 +109,8 @@ def drop_caches():
     What runs on a host every day, cron's Barman and a shell's Python, stays as warm as it is on any host.
     """
     os.sync()
-    for host, paths in (("barman-copia", "/var/lib/barman"), ("bd-principal", "/var/lib/postgresql /var/lib/clusters.xfs")):
-        # What is not there is no XFS; what vanishes meanwhile is a temporary file.
-        ssh(host, f"sudo find {paths} -type f -exec dd if={{}} iflag=nocache count=0 status=none ';' 2>/dev/null || true")
+    for host, paths in (("barman-copia", "/var/lib/barman"), ("bd-principal", f"/var/lib/postgresql{' /var/lib/clusters.xfs' if DELTA else ''}")):
+        ssh(host, f"sudo find {paths} -ignore_readdir_race -type f -exec dd if={{}} iflag=nocache count=0 status=none ';'")
 
 
 def main():
