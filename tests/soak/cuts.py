@@ -36,7 +36,7 @@ LEFT_IN_DATA = "recovery.signal standby.signal backup_label tablespace_map barma
 # A module that is killed with its session leaves ansible-core's own /tmp/ansible_*_payload_*, and /tmp/barman belongs to Barman 3.20 itself.
 TEMPORARY = "ls -d /tmp/pgrescue* /tmp/barman[-_]* /tmp/ansible* 2>/dev/null | grep -v /tmp/ansible_.*_payload_ | xargs"
 # What belongs to a run that is under way, on either host; what archives or sweeps by itself does not.
-PROCESSES = r"""echo "processes $(ps -eo args= | grep -E 'rsync|pg_ctl|pg_basebackup|AnsiballZ|async_wrapper|barman (recover|restore|backup)' |
+PROCESSES = r"""echo "processes $(ps -eo args= | grep -E 'rsync|pg_ctl|pg_basebackup|AnsiballZ|async_wrapper|barman (-q )?(recover|restore|backup)' |
     grep -vE 'grep -E|ps -eo|bash -s' | head -n 5 | tr '\n' ';')" """
 ENGINE = os.path.join(TREE, "molecule", "engine")
 KINDS, WAYS = ("kill", "network", "reboot"), ("again", "undo")
