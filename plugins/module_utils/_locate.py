@@ -21,24 +21,30 @@ SEGMENTS_AT_ONCE = 64
 XIDS = 1 << 32
 
 
+def restore_points(lines):
+    """LSN and name of each restore point in pg_waldump's lines."""
+    return [(found[1], found[2].strip()) for found in map(POINT.search, lines) if found]
+
+
 def matches(target, lines):
     """The LSNs of the records in pg_waldump's lines at which PostgreSQL would stop for a target of type xid or name."""
     if target.type == "name":
-        return [found[1] for found in map(POINT.search, lines) if found and found[2].strip() == target.value]
+        return [lsn for lsn, name in restore_points(lines) if name == target.value]
     xid = str(int(target.value) % XIDS)
     return [found[2] for found in map(ENDED.search, lines) if found and (found[3] or found[1]) == xid]
 
 
-def locate(source, backups, timeline, target):
+def locate(source, backups, timeline, target, names):
     """The LSN of the target's own record on a timeline's line, as text; None when it is not there.
 
-    source: a Source of _walstream; backups: those from which the line can be followed, the oldest first.
+    source: a Source of _walstream; backups: those from which the line can be followed, the oldest first; names: a set, to which the names of the
+    restore points are added that were read for a target of type name.
     """
     flat = _flat(source, timeline)
     later = None
     for backup in reversed(backups):
         first = source.tree.segment(backup["begin_lsn"])
-        found = _search(source, [one for one in flat if first <= one[1] and (later is None or one[1] <= later)], target)
+        found = _search(source, [one for one in flat if first <= one[1] and (later is None or one[1] <= later)], target, names)
         if found or target.type == "xid" and not _older(source, timeline, backup, int(target.value) % XIDS):
             return found
         later = first
@@ -65,7 +71,7 @@ def elsewhere(source, timeline, target):
     line = source.tree.line(timeline)
     return [
         number for number in sorted(source.tree.parents) if number not in line
-        and _search(source, [(number, segment) for low, high in source.tree.runs.get(number, ()) for segment in range(low, high + 1)], target)
+        and _search(source, [(number, segment) for low, high in source.tree.runs.get(number, ()) for segment in range(low, high + 1)], target, set())
     ]
 
 
@@ -83,12 +89,14 @@ def _batches(segments, count=SEGMENTS_AT_ONCE):
         begin, count = begin + len(batch), min(2 * count, SEGMENTS_AT_ONCE)
 
 
-def _search(source, segments, target):
+def _search(source, segments, target, names):
     """The first match in some (timeline, running number), which follow each other."""
     kind = "--rmgr=Transaction" if target.type == "xid" else "--rmgr=XLOG"
     for timeline, batch in _batches(segments):
         # A record may go on in the next segment, so that one is there too. What begins there is of the next batch, or of a branch that was left.
-        found = [lsn for lsn in map(parse_lsn, matches(target, _lines(source, timeline, batch[0], batch[-1] + 1, kind))) if lsn // source.size <= batch[-1]]
+        lines = _lines(source, timeline, batch[0], batch[-1] + 1, kind)
+        names.update(name for _lsn, name in restore_points(lines))
+        found = [lsn for lsn in map(parse_lsn, matches(target, lines)) if lsn // source.size <= batch[-1]]
         if found:
             return format_lsn(found[0])
     return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timezone
+from difflib import get_close_matches
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import SINCE
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import spell
@@ -60,10 +61,16 @@ def condition(place, wanted):
     return "complete" if marker.get("request") == wanted and "has_backup_label" in place else "other"
 
 
-def not_there(target, timeline, backup, others):
-    """Why no backup leads to a transaction or restore point that is not in the archived WAL of a line, backup being the first one on it."""
+def not_there(target, timeline, backup, others, names):
+    """Why no backup leads to a transaction or restore point that is not in the archived WAL of a line, backup being the first one on it.
+
+    others: the timelines that have it; names: those of the restore points on the line.
+    """
     what = f"no transaction {target.value} ended" if target.type == "xid" else f"there is no restore point {target.value}"
-    where = f" It is on timeline {', '.join(map(str, others))}: type target_timeline={others[0]}." if others else ""
+    similar = ", ".join(get_close_matches(str(target.value), sorted(names), 5, cutoff=0))
+    where = f" The most similar names there: {similar}." if similar else ""
+    if others:
+        where = f" It is on timeline {', '.join(map(str, others))}: type target_timeline={others[0]}."
     return f"{what} on the line of timeline {timeline}, from backup {backup['backup_id']} to the last archived WAL.{where}"
 
 

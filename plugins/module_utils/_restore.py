@@ -106,10 +106,12 @@ class Restore:
             timeline = line_of(server, self.target)
             try:
                 source, backups = of_server(configured, archive), followed(server, timeline, backup_id)
-                place = locate(source, backups, timeline, self.target)
+                names = set()
+                place = locate(source, backups, timeline, self.target, names)
                 more = self.options["additional_wal"] or server["wal"]["received"]      # there only replay can tell
                 if place is None and backups and not more:
-                    return None, timeline, _plan.not_there(self.target, timeline, backups[0], elsewhere(source, timeline, self.target)), None
+                    others = elsewhere(source, timeline, self.target)
+                    return None, timeline, _plan.not_there(self.target, timeline, backups[0], others, names), None
             except WalError:
                 pass                                           # then only replay can tell
         return *choose_backup(server, self.target, backup_id, place), place

@@ -68,13 +68,19 @@ class Source:
 def test_from_the_newest_backup_backwards(monkeypatch, kind, value, place, read):
     source = Source(monkeypatch)
     backups = [dict(begin_lsn="0/3000028"), dict(begin_lsn="0/4000028")]
-    assert _locate.locate(source, backups, 1, target(kind, value)) == place
+    assert _locate.locate(source, backups, 1, target(kind, value), set()) == place
     assert source.read == read
+
+
+def test_the_names_of_the_restore_points_that_were_read(monkeypatch):
+    names = set()
+    assert _locate.locate(Source(monkeypatch), [dict(begin_lsn="0/3000028")], 1, target("name", "befor"), names) is None
+    assert names == {"before", "before_upgrade"}
 
 
 def test_a_transaction_that_began_after_a_backup_is_not_sought_before_it(monkeypatch):
     source = Source(monkeypatch)
-    assert _locate.locate(source, [dict(begin_lsn="0/2000028"), dict(begin_lsn="0/3000028")], 1, target("xid", "999")) is None
+    assert _locate.locate(source, [dict(begin_lsn="0/2000028"), dict(begin_lsn="0/3000028")], 1, target("xid", "999"), set()) is None
     assert source.read == [(3, 6), (3, 3)]
 
 
@@ -84,8 +90,8 @@ def test_what_the_old_branch_holds_after_the_switch_is_not_on_the_new_one(monkey
     source.stretches = lambda _timeline: [(1, 3, 3), (2, 4, 5)]
     monkeypatch.setattr(_locate, "_lines", lambda _source, timeline, *words: source.lines(_source, timeline, *words) if timeline == 1 else [])
     backups = [dict(begin_lsn="0/3000028")]
-    assert _locate.locate(source, backups, 2, target("xid", "750")) is None
-    assert _locate.locate(source, backups, 2, target("xid", "746")) == "0/30000A0"
+    assert _locate.locate(source, backups, 2, target("xid", "750"), set()) is None
+    assert _locate.locate(source, backups, 2, target("xid", "746"), set()) == "0/30000A0"
 
 
 @pytest.mark.parametrize("moment, exclusive, consistent, place, read", [

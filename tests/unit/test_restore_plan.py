@@ -365,6 +365,16 @@ def test_running_restore_is_seen(tmp_path):
     assert running_restores("/pg/other", "main", proc=str(tmp_path)) == []
 
 
+@pytest.mark.parametrize("given, others, names, end", [
+    (dict(name="before-releas"), [], {"nightly", "before-release", "barman_1"}, "WAL. The most similar names there: before-release, barman_1, nightly."),
+    (dict(name="before-releas"), [], set(), "WAL."),
+    (dict(name="before-releas"), [3, 4], {"before-release"}, "WAL. It is on timeline 3, 4: type target_timeline=3."),
+    (dict(xid="741"), [], set(), "WAL."),
+])
+def test_a_record_that_is_nowhere(given, others, names, end):
+    assert _plan.not_there(target(**given), 2, dict(backup_id="20261128T143032"), others, names).endswith(f"to the last archived {end}")
+
+
 def test_a_restore_is_ended_with_its_children_even_when_it_does_not_listen():
     with subprocess.Popen(["sh", "-c", "trap '' INT TERM; sleep 600 & echo up; wait"], start_new_session=True, stdout=subprocess.PIPE) as shell:
         assert shell.stdout.readline() == b"up\n"
