@@ -87,3 +87,23 @@ def test_a_phase_that_is_entered_twice_has_the_seconds_of_both():
     durations = jinja2.Environment(autoescape=False).from_string(load(role, "vars/main.yml")["__pitr_durations"])
     told = durations.render(__pitr_clock=clock, now=lambda: datetime.fromtimestamp(123, tz=timezone.utc))
     assert ast.literal_eval(told.strip()) == dict(plan=2.5, fence=107.8, aside=9.8, serve=3.0)
+
+
+@pytest.mark.parametrize("stopped, distance, drop, words", [
+    (dict(time="2026-11-28T16:37:54.115296+00:00", reason="before commit of transaction 820"), 6.4, {},
+     "2026-11-28T16:37:54.115296+00:00 (LSN 0/1800EEA0), the last transaction before the moment asked for, 6.4 seconds earlier"),
+    (dict(time="2026-11-28T16:37:54.115296+00:00", reason="no recovery target specified"), None, {},
+     "2026-11-28T16:37:54.115296+00:00 (LSN 0/1800EEA0), as asked for"),
+    (dict(time=None, reason="before commit of transaction 820, time 2026-11-28 16:42:38.035453+00"), None, {},
+     "LSN 0/1800EEA0 (before commit of transaction 820, time 2026-11-28 16:42:38.035453+00), as asked for"),
+    (dict(time=None, reason="after reaching consistency"), None, dict(summary="DROP of public.t"), "LSN 0/1800EEA0 (after reaching consistency), "
+     "just before DROP of public.t"),
+    (dict(time=None, reason="no recovery target specified"), None, {}, "the end of the archive (LSN 0/1800EEA0), as asked for"),
+    (dict(time=None, reason=None), None, {}, "the end of the archive (LSN 0/1800EEA0), as asked for"),
+])
+def test_where_a_recovery_stopped(stopped, distance, drop, words):
+    """Nothing is called the end of the archive that is not."""
+    role = next(role for role in ROLES if role.name == "pitr")
+    where = jinja2.Environment(autoescape=False).from_string(load(role, "vars/main.yml")["__pitr_where"])
+    said = where.render(__pitr_stopped=dict(stopped, lsn="0/1800EEA0"), __pitr_distance=distance, pitr_plan=dict(drop=drop))
+    assert " ".join(said.split()) == words
