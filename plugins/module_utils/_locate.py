@@ -95,7 +95,7 @@ def _search(source, segments, target, names):
     for timeline, batch in _batches(segments):
         # A record may go on in the next segment, so that one is there too. What begins there is of the next batch, or of a branch that was left.
         lines = _lines(source, timeline, batch[0], batch[-1] + 1, kind)
-        names.update(name for _lsn, name in restore_points(lines))
+        names.update(name for lsn, name in restore_points(lines) if parse_lsn(lsn) // source.size <= batch[-1])
         found = [lsn for lsn in map(parse_lsn, matches(target, lines)) if lsn // source.size <= batch[-1]]
         if found:
             return format_lsn(found[0])

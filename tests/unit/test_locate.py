@@ -94,6 +94,14 @@ def test_what_the_old_branch_holds_after_the_switch_is_not_on_the_new_one(monkey
     assert _locate.locate(source, backups, 2, target("xid", "746"), set()) == "0/30000A0"
 
 
+def test_nor_are_its_restore_points(monkeypatch):
+    source, names = Source(monkeypatch), set()
+    source.stretches = lambda _timeline: [(1, 2, 2), (2, 3, 5)]
+    monkeypatch.setattr(_locate, "_lines", lambda _source, timeline, *words: source.lines(_source, timeline, *words) if timeline == 1 else [])
+    assert _locate.locate(source, [dict(begin_lsn="0/2000028")], 2, target("name", "befor"), names) is None
+    assert names == set()
+
+
 @pytest.mark.parametrize("moment, exclusive, consistent, place, read", [
     ("05:00:01", False, 0, 0x30000A0, [(3, 4)]),
     ("05:00:01.000001", False, 0, 0x30000D0, [(3, 4)]),
