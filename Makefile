@@ -85,10 +85,11 @@ $(build)/barman/.done:
 	$(@D)/bin/pip install -qq --disable-pip-version-check --no-deps barman==3.13.3 psycopg2-binary python-dateutil six
 	touch $@
 
-# Hours. On a lab of its own, or on the one that is there after `make molecule DESTROY=never`. START=N goes on with line N of cuts.py.
+# Hours. On a lab of its own, or on the one that is there after `make molecule DESTROY=never`. START=N is cuts.py alone, from its line N on.
 soak: lab ## The long tests: every cut, random targets, two people at once (SEED, START, BREADTH, ROUNDS, RECOVERIES, PAIRS)
 	ansible-playbook playbooks/site.yml
-	status=0; export ROUNDS=$${ROUNDS:-60} RECOVERIES=$${RECOVERIES:-3}; for test in targets together cuts; do .venv/bin/python tests/soak/$$test.py || status=1; done; exit $$status
+	export ROUNDS=$${ROUNDS:-60} RECOVERIES=$${RECOVERIES:-3}; status=0; tests=$${START:+cuts}; \
+	for test in $${tests:-targets together clones cuts}; do .venv/bin/python tests/soak/$$test.py || status=1; done; exit $$status
 
 collection: setup ## Build the collection's tarball, as ansible-galaxy installs it
 	ansible-galaxy collection build --force

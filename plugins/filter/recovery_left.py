@@ -14,8 +14,9 @@ description:
 options:
   _input:
     description:
-      - C(verb) (V(recover), V(commit), V(undo)), C(server), C(host) (inventory name of the PostgreSQL host), C(found) and C(records) of
-        M(pgrescue.barman.barman_fence), C(pause), C(confirm) (the name of the server looks behind a recovery that was taken back already).
+      - C(verb) (V(recover), V(commit), V(undo)), C(server), C(host) (inventory name of the PostgreSQL host), C(found), C(elsewhere) and C(records) of
+        M(pgrescue.barman.barman_fence), C(pause), C(confirm) (the name of the server looks behind a recovery that was taken back already), and
+        C(clone), empty or, to undo a clone, its C(host) and perhaps its C(directory).
     type: dict
     required: true
 """
@@ -27,8 +28,8 @@ EXAMPLES = r"""
     fail_msg: "{{ judged.refusal }}"
   vars:
     judged: >-
-      {{ {'verb': 'undo', 'server': 'main', 'host': inventory_hostname, 'found': fence.found, 'records': fence.records, 'pause': false, 'confirm': ''}
-         | pgrescue.barman.recovery_left }}
+      {{ {'verb': 'undo', 'server': 'main', 'host': inventory_hostname, 'found': fence.found, 'elsewhere': fence.elsewhere, 'records': fence.records,
+          'pause': false, 'confirm': '', 'clone': {}} | pgrescue.barman.recovery_left }}
 """
 
 RETURN = r"""
@@ -39,6 +40,9 @@ _value:
     left:
       description: The marker, else the record of the recovery that is meant, else empty.
       type: dict
+    unfinished:
+      description: Whether it is a marker, of a recovery that was begun and is not over.
+      type: bool
     refusal:
       description: Why nothing can be done, in a sentence, or null.
       type: str

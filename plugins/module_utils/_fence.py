@@ -133,7 +133,7 @@ def held(marker):
         "undo": "It is being taken back; if that run is dead, undo.yml again finishes it.",
     }.get(marker["phase"], (
         f"Wait for its end; if that run is dead, {marker['holder']} repeats the same recover.yml command, which takes it up again"
-        f"{'.' if marker.get('clone') else ', or undo.yml takes it back.'}"
+        f", or undo.yml{' with the same destination' if marker.get('clone') else ''} takes it back."
     ))
     return (
         f"server {marker['server']} is being recovered{' to ' + marker['clone'] if marker.get('clone') else ''} by {marker['holder']} since {marker['since']}"

@@ -18,21 +18,51 @@ OF_THE_ARCHIVE = ("target", "wal", "archive", "server_active")
 def recovery_left(facts):
     """What there is to do for a verb (recover, commit, undo), or why not.
 
-    facts: verb, server, host, found (the marker or None), records (newest first), pause, confirm. Returns left, the marker or else
-    the record of the recovery that is meant, and refusal, None or a sentence. Only confirm=<server> looks behind a recovery that
-    was taken back or has failed: undo.yml run twice must not go back twice, nor after a failure to what nobody thinks of.
+    facts: verb, server, host, found (the marker or None), elsewhere (the markers of clones), records (newest first), pause, confirm, and
+    clone, which is empty unless a clone is to be undone, else its host and perhaps its directory. Returns left, the marker or else
+    the record of the recovery that is meant, unfinished, whether it is a marker, and refusal, None or a sentence. Only
+    confirm=<server> looks behind a recovery that was taken back or has failed, and past a clone that was cut off: undo.yml run
+    twice must not go back twice, nor after a failure to what nobody thinks of.
     """
+    if facts["clone"]:
+        return _clone_left(facts["server"], **facts["clone"], clones=_clones(facts))
     ended = [one for one in facts["records"] if one.get("outcome") in ENDED]
     if facts["confirm"] == facts["server"]:
         ended = [one for one in ended if one["outcome"] == "committed"] or ended
     last = ended[0] if ended else None
-    return dict(left=facts["found"] or last or {}, refusal=REFUSALS[facts["verb"]](facts, facts["found"], last))
+    return dict(left=facts["found"] or last or {}, unfinished=facts["found"] is not None, refusal=REFUSALS[facts["verb"]](facts, facts["found"], last))
+
+
+def _clones(facts):
+    """The markers of clones that were begun and are not finished; a standby that is rebuilt has a place of its own too."""
+    return [one for one in facts["elsewhere"] if (one["target"] or {}).get("type") != "standby"]
+
+
+def _clone_left(server, host, directory, clones):
+    """The clone that is meant. A finished one is a cluster like any other."""
+    here = [one for one in clones if one["clone"] == f"{host}:{directory}" or not directory and one["clone"].startswith(f"{host}:")]
+    refusal = None
+    if not here:
+        known = f" Not finished: {' and '.join(one['clone'] for one in clones)}." if clones else ""
+        refusal = (
+            f"No clone of {server} to {host}{':' + directory if directory else ''} was begun and is not finished, so there is nothing to undo.{known} "
+            f"A finished one is removed on its host: pg_lsclusters names it, pg_dropcluster --stop MAJOR NAME removes it. {UNTOUCHED}"
+        )
+    elif len(here) > 1:
+        refusal = f"{len(here)} clones of {server} on {host} are not finished. Type one of: {'; '.join(_undo_clone(server, one) for one in here)}"
+    return dict(left=here[0] if here else {}, unfinished=True, refusal=refusal)
+
+
+def _undo_clone(server, marker):
+    host, _colon, directory = marker["clone"].partition(":")
+    return command("undo", server, "-e", f"destination_host={host}", "-e", f"destination_directory={directory}")
 
 
 def _recover(facts, found, _last):
     server = facts["server"]
     if found["phase"] == "undo":
-        return f"The recovery of {server} was being taken back, and that run was cut off. Finish it first: {command('undo', server)}"
+        undo = _undo_clone(server, found) if found.get("clone") else command("undo", server)
+        return f"The recovery of {server} was being taken back, and that run was cut off. Finish it first: {undo}"
     if facts["pause"] and found["phase"] in ("commit", "serve"):
         return (
             f"That recovery is being made final already, so it cannot pause any more. Finish it with {command('commit', server)} "
@@ -57,6 +87,17 @@ def _commit(facts, found, last):
 
 
 def _undo(facts, found, last):
+    """Not unsaid the last recovery of the server, when a clone was cut off after it."""
+    server, refusal, clones = facts["server"], _undo_server(facts, found, last), _clones(facts)
+    if found is not None or not clones or not refusal and facts["confirm"] == server:
+        return refusal
+    return (
+        f"A clone of {server}, begun by {clones[0]['holder']} at {clones[0]['since']}, is not finished; it is taken back by {_undo_clone(server, clones[0])}. "
+        f"{refusal or 'The recovery of ' + last['began'] + ' is taken back by ' + command('undo', server, '-e', 'confirm=' + server) + '. ' + UNTOUCHED}"
+    )
+
+
+def _undo_server(facts, found, last):
     server = facts["server"]
     if found is not None:
         return _elsewhere(facts, found)

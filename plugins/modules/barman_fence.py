@@ -226,6 +226,12 @@ found:
   returned: success
   type: dict
   sample: null
+elsewhere:
+  description: The markers of all other recoveries of this server that are not over and have a C(clone), before the module.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 records:
   description: The incident records of this server, the newest first.
   returned: success
@@ -341,7 +347,10 @@ def run(module):
             write(home, name, clone, before, after)
             if backup:
                 keep_backup(barman, server, backup["backup_id"], "full")
-    return dict(changed=changed, adopted=adopted, fence=after, found=before, records=records, diff=dict(before=before or {}, after=after or {}))
+    return dict(
+        changed=changed, adopted=adopted, fence=after, found=before, elsewhere=[other for other in others if other.get("clone")], records=records,
+        diff=dict(before=before or {}, after=after or {}),
+    )
 
 
 def main():

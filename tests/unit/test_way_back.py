@@ -24,7 +24,8 @@ def record(outcome, stamp="20260914T120000Z", **changes):
 
 
 def left(verb, found=None, *records, **changes):
-    return recovery_left(dict(dict(verb=verb, server="main", host="db", found=found, records=list(records), pause=False, confirm=""), **changes))
+    facts = dict(verb=verb, server="main", host="db", found=found, elsewhere=[], records=list(records), pause=False, confirm="", clone={})
+    return recovery_left(dict(facts, **changes))
 
 
 @pytest.mark.parametrize("verb, found, records, words", [
@@ -56,22 +57,58 @@ def test_a_pause_comes_too_late():
 
 @pytest.mark.parametrize("phase", ["paused", "commit", "serve"])
 def test_anybody_commits(phase):
-    assert left("commit", dict(MARKER, phase=phase), record("committed")) == dict(left=dict(MARKER, phase=phase), refusal=None)
+    assert left("commit", dict(MARKER, phase=phase), record("committed")) == dict(left=dict(MARKER, phase=phase), unfinished=True, refusal=None)
 
 
 @pytest.mark.parametrize("phase", ["fence", "aside", "restore", "replay", "paused", "commit", "serve", "undo"])
 def test_what_is_under_way_is_taken_back_first(phase):
-    assert left("undo", dict(MARKER, phase=phase), record("undone")) == dict(left=dict(MARKER, phase=phase), refusal=None)
+    assert left("undo", dict(MARKER, phase=phase), record("undone")) == dict(left=dict(MARKER, phase=phase), unfinished=True, refusal=None)
 
 
 def test_a_finished_one_is_taken_back_and_an_earlier_one_only_when_it_is_said():
     last, before = record("committed", "20260915T120000Z"), record("committed")
-    assert left("undo", None, last, before) == dict(left=last, refusal=None)
-    assert left("undo", None, record("failed", "20260916T120000Z"), last, before, confirm="main") == dict(left=last, refusal=None)
+    assert left("undo", None, last, before) == dict(left=last, unfinished=False, refusal=None)
+    assert left("undo", None, record("failed", "20260916T120000Z"), last, before, confirm="main") == dict(left=last, unfinished=False, refusal=None)
     taken = dict(last, outcome="undone")
     assert "taken back already" in left("undo", None, taken, before)["refusal"]
-    assert left("undo", None, taken, before, confirm="main") == dict(left=before, refusal=None)
+    assert left("undo", None, taken, before, confirm="main") == dict(left=before, unfinished=False, refusal=None)
     assert "taken back already" in left("undo", None, taken, confirm="main")["refusal"]
+
+
+CLONE = dict(MARKER, clone="lab:/srv/clone", phase="restore", target=dict(type="latest"))
+
+
+@pytest.mark.parametrize("directory", ["", "/srv/clone"])
+def test_a_clone_that_was_begun_is_taken_back(directory):
+    other = dict(CLONE, clone="elsewhere:/srv/clone")
+    place = dict(host="lab", directory=directory)
+    assert left("undo", MARKER, record("committed"), elsewhere=[other, CLONE], clone=place) == dict(left=CLONE, unfinished=True, refusal=None)
+
+
+@pytest.mark.parametrize("elsewhere, place, words", [
+    ([], dict(host="lab", directory=""), "No clone of main to lab was begun and is not finished.*pg_dropcluster"),
+    ([CLONE], dict(host="lab", directory="/srv"), "No clone of main to lab:/srv was begun.*Not finished: lab:/srv/clone[.]"),
+    ([CLONE], dict(host="la", directory=""), "No clone of main to la was begun"),
+    ([CLONE, dict(CLONE, clone="lab:/srv/two")], dict(host="lab", directory=""),
+     "2 clones.*-e destination_directory=/srv/clone; .*-e destination_host=lab -e destination_directory=/srv/two$"),
+    ([dict(CLONE, target=dict(type="standby"))], dict(host="lab", directory=""), "No clone of main to lab was begun and is not finished, so"),
+])
+def test_another_clone_is_never_meant(elsewhere, place, words):
+    assert re.search(words, left("undo", None, record("committed"), elsewhere=elsewhere, clone=place)["refusal"])
+
+
+def test_after_a_clone_was_cut_off_nobody_means_the_server_unsaid():
+    committed, undo = record("committed"), "playbooks/undo.yml -e server=main -e"
+    said = left("undo", None, committed, elsewhere=[CLONE])["refusal"]
+    assert f"{undo} destination_host=lab -e destination_directory=/srv/clone. The recovery of began" in said and f"{undo} confirm=main. Nothing" in said
+    assert left("undo", None, committed, elsewhere=[CLONE], confirm="main")["refusal"] is None
+    assert left("undo", MARKER, committed, elsewhere=[CLONE])["refusal"] is None
+    assert left("undo", None, committed, elsewhere=[dict(CLONE, target=dict(type="standby"))])["refusal"] is None
+    assert re.search("A clone of main.*destination_host=lab.*nothing to undo", left("undo", elsewhere=[CLONE])["refusal"])
+
+
+def test_a_clone_that_was_being_taken_back_is_finished_first():
+    assert "undo.yml -e server=main -e destination_host=lab -e" in left("recover", dict(CLONE, phase="undo"))["refusal"]
 
 
 def move(plan=None, standing=None, **given):
