@@ -4,7 +4,7 @@
 """Cuts a recovery elsewhere off, as cuts.py does one in place, then runs it again or undoes it: the server is never touched, a finished clone has the
 rows of its moment and does not archive, and of one that was taken back nothing stays.
 
-    python tests/soak/clones.py               every boundary of recover.yml, in one recovery after the other, and each with undo.yml
+    python tests/soak/clones.py               every boundary of recover.yml, in one recovery after the other, and each with undo.yml; and of that
     START=5 SEED=7 python tests/soak/clones.py
 """
 from __future__ import annotations
@@ -68,13 +68,23 @@ class Clones(Cuts):
             wrong.append("the server was touched")
         return wrong
 
+    def begin(self, runs):
+        """Some life, and clones that are begun and cut off."""
+        self.life()
+        for playbook, place in runs:
+            self.play(playbook, place=place)
+
     def boundaries(self):
         self.life()
-        places = self.listed("recover")
+        found = {"recover": ([], self.listed("recover"))}
         wrong = self.afterwards(undone=False)
+        begun = [("recover", "replay+4")]
+        self.begin(begun)
+        found["undo"] = (begun, self.listed("undo"))
+        wrong += self.afterwards(undone=True)
         if wrong:
-            raise Stopped(f"an uncut run left: {wrong}")
-        return {"recover": ([], places)}
+            raise Stopped(f"uncut runs left: {wrong}")
+        return found
 
     def cuts(self, playbook, places, kinds, chosen):
         return [(*cut[:3], self.lab.barman, cut[4]) for cut in super().cuts(playbook, places, kinds, chosen)]
