@@ -16,7 +16,7 @@ description:
 options:
   _input:
     description:
-      - The answers, C(server), C(confirm), C(archived), C(clone) (empty in place), C(asked), C(drop), C(tablespaces),
+      - The answers, C(server), C(host), C(confirm), C(archived), C(clone) (empty in place), C(asked), C(drop), C(tablespaces),
         C(barman_address), C(postgres_user), C(catalogue) (an entry of
         M(pgrescue.barman.barman_catalog_info)), C(cluster) (M(pgrescue.barman.pg_cluster_info)), C(live) (a row of the running server, empty
         without one), C(to_barman), C(processes), C(under_way), C(records), C(wanted), C(arms),

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan of a recovery: the restore's own plan, merged with what the PostgreSQL host says. Pure: facts in, plan out.
 
-Facts are the answers of the hosts as the role has registered them: server, confirm, archived, tablespaces (as asked for),
+Facts are the answers of the hosts as the role has registered them: server, host (inventory name), confirm, archived, tablespaces (as asked for),
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
 running server, empty without one), host_wal (WAL that is not archived, see _hostwal.py), now (ISO 8601), clone (what only a
 clone's host is asked, empty in place), asked (the target as it was typed), drop (the transaction that it was found by, empty
@@ -213,12 +213,15 @@ def clone_findings(facts, plan, backup):
     cluster, clone = facts["cluster"], facts["clone"]
     real, major, parent = cluster["real_data_directory"], (backup.get("postgresql_version") or 0) // 10000, clone["parent"]
     taken = cluster["config_file"] if (cluster["config_file"] or "").startswith("/etc/") else clone["configuration"]
+    made = next((one for one in facts["records"] if one.get("outcome") == "cloned" and (one["host"], one["directory"]) == (facts["host"], real)), None)
     return [
         under_way(facts["under_way"]),
         finding(
             "data_directory", cluster["empty"] or not cluster["exists"],
-            f"{real} is {'absent' if not cluster['exists'] else 'empty' if cluster['empty'] else 'not empty'}",
-            "A clone sets nothing aside.", "Give another destination_directory, or move what lies there away.",
+            f"{real} is {'absent' if not cluster['exists'] else 'empty' if cluster['empty'] else 'not empty'}"
+            f"{'; a clone was finished there already, by ' + made['finished_by'] + ' at ' + made['ended'] if made else ''}",
+            "A clone sets nothing aside.",
+            f"{'Use that one, or give' if made else 'Give'} another destination_directory, or move what lies there away.",
         ),
         finding(
             "cluster", not taken, f"{real} {'belongs to the cluster of ' + taken if taken else 'belongs to no cluster'}",

@@ -31,7 +31,7 @@ PLAN = dict(
 WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/4000100", backup_ids=[BACKUP["backup_id"]])
 FACTS = dict(
     standbys=[],
-    server="main", confirm="", asked="target_time=", drop={}, clone={}, archived=False,
+    server="main", host="lab", confirm="", asked="target_time=", drop={}, clone={}, archived=False,
     barman_address="barman", postgres_user="postgres", tablespaces={},
     data="keep", cluster=CLUSTER, live=LIVE, under_way="", records=[], wanted=dict(type="latest"), arms=False, archive_timeout=180,
     catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True, begin_time=None)]),
@@ -305,6 +305,17 @@ def test_clone(check, cluster, clone, found):
     assert [entry["check"] for entry in red] == ([check] if check else [])
     assert not found or found in red[0]["found"]
     assert judged["latest"] is None
+
+
+@pytest.mark.parametrize("host, told", [("lab", True), ("elsewhere", False)])
+def test_a_clone_that_is_there_already(host, told):
+    """As after a run that was cut off when all was done."""
+    records = [dict(outcome="cloned", host=host, directory=VACANT["real_data_directory"], finished_by="maria@controller", ended="2026-09-15T12:30:01+00:00")]
+    findings = judge(clone=CLONE, cluster=dict(VACANT, exists=True, empty=False), records=records)["plan"]["findings"]
+    found = next(one for one in findings if one["check"] == "data_directory")
+    assert not found["ok"]
+    assert ("finished there already, by maria@controller at 2026-09-15T12:30:01+00:00" in found["found"]) == told
+    assert found["fix"].startswith("Use that one" if told else "Give another")
 
 
 def test_the_plan_of_a_standby_sets_its_old_data_aside():
