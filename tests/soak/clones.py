@@ -38,6 +38,13 @@ class Clones(Cuts):
             """)
         return dict(super().look(), **dict(line.partition(" ")[::2] for line in traces.splitlines()))
 
+    finished = False
+
+    def finish(self, playbook):
+        wrong = super().finish(playbook)
+        self.finished = playbook == "undo" and "is finished, and was cut off before it could say so" in "".join(wrong)
+        return super().finish("recover") if self.finished else wrong
+
     def one(self, *cut):
         state, wrong, over = super().one(*cut)
         # No marker is left of one that was finished before the cut either.
@@ -52,6 +59,7 @@ class Clones(Cuts):
 
     def afterwards(self, undone, keep=False):
         lab, wrong = self.lab, []
+        undone, self.finished = undone and not self.finished, False
         if not undone:
             clone = lab.ssh(lab.barman, f"psql -XAtq -p {PORT} -c '{ROWS}' -c 'SHOW archive_mode'", "postgres", check=False).split()
             if clone != [str(row) for row in self.before] + ["off"]:
