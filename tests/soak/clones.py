@@ -70,13 +70,7 @@ class Clones(Cuts):
         if undone and kept:
             self.remove(kept)
             seen = self.settled()
-        for name in set(self.found) - {"inode", "temporary", "temporary_barman"}:
-            if seen[name] != self.found[name]:
-                wrong.append(f"{name}: {seen[name]!r} instead of {self.found[name]!r}")
-        for name in ("temporary", "temporary_barman"):
-            left = set(seen[name].split()) - set(self.found[name].split())
-            if left:
-                wrong.append(f"{name}: {sorted(left)}")
+        wrong += self.differences(seen, set(self.found) - {"inode", "temporary", "temporary_barman"})
         if lab.ssh(lab.postgres, f"stat -c %i {lab.data}") != self.found["inode"] or lab.sql(ROWS).split() != [str(row) for row in self.rows]:
             wrong.append("the server was touched")
         return wrong

@@ -171,14 +171,7 @@ class Cuts:
             wrong.append("nothing was set aside")
         if new - aside:
             wrong.append(f"left beside the data: {sorted(new - aside)}")
-        for name in ("start", "unit", "postmasters", "inside", "stale", "processes", "markers", "keep"):
-            if seen[name] != self.found[name]:
-                wrong.append(f"{name}: {seen[name]!r} instead of {self.found[name]!r}")
-        # What a test before this one has left in /tmp goes with a reboot.
-        for name in ("temporary", "temporary_barman"):
-            left = set(seen[name].split()) - set(self.found[name].split())
-            if left:
-                wrong.append(f"{name}: {sorted(left)}")
+        wrong += self.differences(seen, ("start", "unit", "postmasters", "inside", "stale", "processes", "markers", "keep"))
         rows = [int(row) for row in lab.sql(ROWS).split()]
         wanted = self.rows if undone else self.before
         if rows != wanted:
@@ -202,6 +195,16 @@ class Cuts:
             wrong.append(f"barman check: {failed}")
         for name in aside if not keep else ():
             lab.ssh(lab.postgres, f"rm -rf {os.path.dirname(lab.data)}/{name} {os.path.dirname(lab.data)}/{name}.pgrescue-restore.json")
+        return wrong
+
+    def differences(self, seen, names):
+        """What is not as it was found: of these, and of what is left in /tmp."""
+        wrong = [f"{name}: {seen[name]!r} instead of {self.found[name]!r}" for name in names if seen[name] != self.found[name]]
+        # What a test before this one has left in /tmp goes with a reboot.
+        for name in ("temporary", "temporary_barman"):
+            left = set(seen[name].split()) - set(self.found[name].split())
+            if left:
+                wrong.append(f"{name}: {sorted(left)}")
         return wrong
 
     @contextmanager
