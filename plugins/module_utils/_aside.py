@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from datetime import datetime, timezone
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _filesystem, _postgres
 from ansible_collections.pgrescue.barman.plugins.module_utils._directory import (
@@ -24,6 +25,7 @@ MARKER_SUFFIX = ".pgrescue-restore.json"  # Twin: plugins/module_utils/_destinat
 VERSION = re.compile(r"PG_[0-9]+_[0-9]+")
 # Only relation files are worth a clone, and these of them are not in a backup.
 NOT_CLONED = re.compile(r"pgsql_tmp|pg_internal\.init|t[0-9]+_[0-9]+")
+LEFT = re.compile(r"(?P<of>.+)\.(?P<what>aside|failed)-(?P<stamp>[0-9]{8}T[0-9]{6}Z)")
 
 
 def read_json(path):
@@ -60,6 +62,19 @@ def belongings(real, named):
             name, location = names.get(path, (None, places.get(path)))
             found.append(dict(kind="tablespace", name=name, path=path, link=location))
     return found
+
+
+def left_over(real):
+    """What recoveries that ended have left of the cluster's directories, the oldest first. Of one that is under way nothing is told."""
+    found = []
+    for path in (one["path"] for one in belongings(real, {})):
+        for directory, stem in (os.path.split(path), (path, INSIDE)):
+            for match in filter(None, map(LEFT.fullmatch, os.listdir(directory) if os.access(directory, os.R_OK | os.X_OK) else [])):
+                cluster = Aside(real, match["stamp"])
+                if match["of"] == stem and (match["what"] == "failed" or cluster.ended()):
+                    found.append((match["stamp"], os.path.join(directory, match[0]), (cluster.journal or {}).get("expires")))
+    now = datetime.now(timezone.utc)
+    return [dict(path=path, expires=expires, expired=bool(expires) and datetime.fromisoformat(expires) <= now) for _stamp, path, expires in sorted(found)]
 
 
 def replayed(directory, inodes):
@@ -249,6 +264,10 @@ class Aside:
     def proof(self):
         """What says which directories a restore of ours has filled: its marker, or the identity file once the restored data stays."""
         return read_json(self.marker) or (self.journal or {}).get("restored") or {}
+
+    def ended(self):
+        """Whether the recovery that set this aside is proven to have ended; what was settled in place says so only by what was promoted."""
+        return bool(self.journal) and ("restored" in self.journal or isinstance(self.data, Within) and self.occupant() == "promoted")
 
     def occupant(self):
         """What lies in the place: vacant, restored (ours, never promoted), promoted (ours) or foreign."""

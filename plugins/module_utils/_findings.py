@@ -175,6 +175,7 @@ def host_findings(facts, plan, backup, archives):
         system_identifier(cluster, backup, facts["server"], facts["confirm"]),
         cluster_major(cluster, backup),
         *space_unless_asked(cluster, plan),
+        *set_aside(cluster),
         running_server(cluster, facts["live"]),
         not_archived_yet(facts if archives else dict(facts, live={})),
         archiving(cluster, facts["arms"], facts["live"], facts["archive_timeout"]),
@@ -341,6 +342,16 @@ def space(cluster, restore_bytes):
 def space_unless_asked(cluster, plan):
     """The same, unless barman_restore could look itself."""
     return [] if any(one["check"].startswith("space") for one in plan["findings"]) else [space(cluster, plan["restore_bytes"])]
+
+
+def set_aside(cluster):
+    """What earlier recoveries have left, and until when it is needed."""
+    told = [f"{one['path']}{', needed until ' + one['expires'] if one['expires'] else ''}{', which is over' if one['expired'] else ''}"
+            for one in cluster["set_aside"]]
+    return [note(
+        "set_aside", f"left by earlier recoveries: {'; '.join(told)}",
+        "It takes room until somebody deletes it; undo.yml needs the newest that is named aside.",
+    )] if told else []
 
 
 def running_server(cluster, live):

@@ -90,6 +90,23 @@ obstacles:
   returned: success
   type: list
   elements: str
+set_aside:
+  description:
+    - What recoveries that ended have left beside the data directory, its WAL and its tablespaces, or inside those that cannot be renamed, the oldest
+      first. Nothing deletes it by itself. What belongs to a recovery that is under way, or is not proven to have ended, is not in it.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The directory, C(<path>.aside-<stamp>) as it was before a recovery, C(<path>.failed-<stamp>) as a recovery made it that was undone.
+      type: str
+    expires:
+      description: Until when it is said to be needed (ISO 8601, UTC), null if nothing was said.
+      type: str
+    expired:
+      description: Whether that time is over, by the clock of this host.
+      type: bool
 system_identifier:
   description: PostgreSQL's identity of the cluster, a number as text. Null where there is no cluster.
   returned: success
@@ -241,7 +258,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _filesystem, _postgres
-from ansible_collections.pgrescue.barman.plugins.module_utils._aside import belongings
+from ansible_collections.pgrescue.barman.plugins.module_utils._aside import belongings, left_over
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
 from ansible_collections.pgrescue.barman.plugins.module_utils._directory import entries, obstacle
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import POSTGRESQL_ARGUMENTS, PostgresError
@@ -305,6 +322,7 @@ def run(params):
         empty=not names,
         mount_point=real in _filesystem.mount_points(),
         obstacles=[reason for reason in (obstacle(one["kind"], one["path"]) for one in belongings(real, {})) if reason],
+        set_aside=left_over(real),
         version=major,
         running=running,
         status=_postgres.postmaster_file(real)[7] or None if running else None,

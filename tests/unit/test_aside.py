@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _aside, _directory, _filesystem, _postgres
-from ansible_collections.pgrescue.barman.plugins.module_utils._aside import Aside, identity
+from ansible_collections.pgrescue.barman.plugins.module_utils._aside import Aside, identity, left_over
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import PostgresError
 
 STAMP = "20260915T123000Z"
@@ -205,8 +205,12 @@ def test_what_stays_can_still_be_taken_back(cluster):
     restore(cluster)
     place(cluster)
     assert settle(cluster) is None  # it was never promoted
+    assert left_over(str(cluster / "real")) == []  # nor is it over, and whose the others are is not known
     promote(cluster)
     journal = settle(cluster, "2026-09-22T12:30:00+00:00")
+    told = left_over(str(cluster / "real"))
+    assert [one["path"] for one in told] == sorted(one["aside"] for one in Aside(str(cluster / "main"), STAMP).journal["paths"])
+    assert {(one["expires"], one["expired"]) for one in told} == {(journal and "2026-09-22T12:30:00+00:00", bool(journal))}
     assert settle(cluster, "2026-09-22T12:30:00+00:00") is None
     if journal:  # else the data directory cannot be renamed, and its marker stays
         assert not [path for path in snapshot(cluster) if "pgrescue-restore" in path]
@@ -223,6 +227,7 @@ def test_what_was_promoted_stays(cluster):
     promote(cluster)
     kept = back(cluster)
     assert len(kept) == 3 and all(f"failed-{STAMP}" in path for path in kept)
+    assert left_over(str(cluster / "real")) == [dict(path=path, expires=None, expired=False) for path in sorted(kept)]
     after = snapshot(cluster)
     assert sorted(text for path, text in after.items() if ".failed-" in path and path.endswith(("16384", "16401", "0009"))) == ["new", "new rows", "new wal"]
     assert not [path for path in after if "pgrescue-restore" in path]

@@ -16,7 +16,7 @@ CLUSTER = dict(
     timeline=1,
     real_data_directory="/var/lib/postgresql/17/main", data_directory="/var/lib/postgresql/17/main", exists=True, empty=False, mount_point=False,
     obstacles=[], filesystem=dict(type="ext4", reflink=False),
-    system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[], strangers=[],
+    system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[], strangers=[], set_aside=[],
 )
 LIVE = dict(in_recovery=False, clients=2, who="2 of app in shop from 10.0.0.9", standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024,
             seconds=12, lsn="0/5000200", next_xid="800")
@@ -305,6 +305,15 @@ def test_clone(check, cluster, clone, found):
     assert [entry["check"] for entry in red] == ([check] if check else [])
     assert not found or found in red[0]["found"]
     assert judged["latest"] is None
+
+
+def test_what_earlier_recoveries_have_left():
+    """Until when it is needed, and that nobody else deletes it."""
+    left = [dict(path="/srv/a.aside-20260901T123000Z", expires="2026-09-08T12:30:00+00:00", expired=True),
+            dict(path="/srv/a.failed-20260915T123000Z", expires=None, expired=False)]
+    found = one("set_aside", cluster=dict(set_aside=left))
+    assert found["ok"] and "/srv/a.aside-20260901T123000Z, needed until 2026-09-08T12:30:00+00:00, which is over; /srv/a.failed-" in found["found"]
+    assert "set_aside" not in [entry["check"] for entry in judge()["plan"]["findings"]]
 
 
 @pytest.mark.parametrize("host, told", [("lab", True), ("elsewhere", False)])
