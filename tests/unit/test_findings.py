@@ -16,7 +16,8 @@ CLUSTER = dict(
     timeline=1,
     real_data_directory="/var/lib/postgresql/17/main", data_directory="/var/lib/postgresql/17/main", exists=True, empty=False, mount_point=False,
     obstacles=[], filesystem=dict(type="ext4", reflink=False),
-    system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[], strangers=[], set_aside=[],
+    system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[], strangers=[],
+    set_aside=[],
 )
 LIVE = dict(in_recovery=False, clients=2, who="2 of app in shop from 10.0.0.9", standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024,
             seconds=12, lsn="0/5000200", next_xid="800")
