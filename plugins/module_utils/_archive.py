@@ -81,11 +81,12 @@ def read_archive(server):
     if server.in_cloud:
         return Archive()
     wals = server.directory("wals_directory")
+    received = _received(server)                  # before what is archived, so that nothing on its way there is in neither
     listed = _read_xlogdb(server, wals)           # before the disk: Barman lists a segment after it has put it there
     on_disk, histories = _scan(wals)
     if listed is None:                            # Barman rebuilds a missing xlog.db before it reads it
         listed = {name: _stat(os.path.join(wals, name[:16], name)) for name in on_disk}
-    return Archive(wals, listed, on_disk, histories, _duplicates(server.directory("errors_directory")), _received(server))
+    return Archive(wals, listed, on_disk, histories, _duplicates(server.directory("errors_directory")), received)
 
 
 def _read_xlogdb(server, wals):

@@ -41,6 +41,8 @@ def locate(source, backups, timeline, target, names):
     restore points are added that were read for a target of type name.
     """
     flat = _flat(source, timeline)
+    while flat and flat[-1][0] == timeline and segment_name(timeline, flat[-1][1] + 1, source.size) in _received(source):
+        flat.append((timeline, flat[-1][1] + 1))
     later = None
     for backup in reversed(backups):
         first = source.tree.segment(backup["begin_lsn"])
@@ -79,6 +81,17 @@ def _flat(source, timeline):
     return [(number, segment) for number, low, high in source.stretches(timeline) for segment in range(low, high + 1)]
 
 
+def _received(source):
+    """What has come whole and is not archived yet, from name to path."""
+    return {name: path for name, path in source.archive.received.items() if os.path.basename(path) == name}
+
+
+def _path(source, name):
+    """Where a segment lies, or would lie."""
+    archived = source.archive.path(name)
+    return archived if os.path.exists(archived) else _received(source).get(name, archived)
+
+
 def _batches(segments, count=SEGMENTS_AT_ONCE):
     """Some (timeline, running number), which follow each other, as (timeline, running numbers); count: how many at first."""
     begin = 0
@@ -114,7 +127,7 @@ def _older(source, timeline, backup, xid):
 
 def _lines(source, timeline, first, last, *options):
     """pg_waldump's lines about the segments of one timeline from first to last, as far as they are there."""
-    named = {number: source.archive.path(segment_name(timeline, number, source.size)) for number in range(first, last + 1)}
+    named = {number: _path(source, segment_name(timeline, number, source.size)) for number in range(first, last + 1)}
     there = {number: path for number, path in named.items() if os.path.exists(path)}
     if not there:
         return []
@@ -126,6 +139,10 @@ def _lines(source, timeline, first, last, *options):
             provide(path, os.path.join(directory, os.path.basename(path)))
         command = [source.program, f"--path={directory}", f"--timeline={timeline}", *start, f"--end={end}", *options]
         try:
-            return run_waldump(command).splitlines()
+            lines = run_waldump(command).splitlines()
         except OSError as error:
             raise WalError(f"WAL cannot be read: {error}") from error
+    gone = [path for path in there.values() if not os.path.exists(path)]
+    if gone:
+        raise WalError(f"WAL cannot be read: {gone[0]} went to another place meanwhile")
+    return lines

@@ -231,7 +231,7 @@ def _by_end(server, timeline, backup_id, oldest):
         return None, timeline, _why_not_backup(server, backup_id)
     if oldest:
         return candidates[0], timeline, (
-            f"where this target lies could not be read from WAL, so it is backup {candidates[0]['backup_id']}, the oldest from which the "
+            f"this target is not in the WAL that could be read, so it is backup {candidates[0]['backup_id']}, the oldest from which the "
             f"WAL is whole; name a later one as backup_id to replay less"
         )
     return candidates[-1], timeline, f"backup {candidates[-1]['backup_id']} is the newest good one on the line of timeline {timeline}"

@@ -108,7 +108,8 @@ class Restore:
                 source, backups = of_server(configured, archive), followed(server, timeline, backup_id)
                 names = set()
                 place = locate(source, backups, timeline, self.target, names)
-                more = self.options["additional_wal"] or server["wal"]["received"]      # there only replay can tell
+                # What is not there whole is not read, so only replay can tell.
+                more = self.options["additional_wal"] or any(one["path"].endswith(".partial") for one in server["wal"]["received"])
                 if place is None and backups and not more:
                     others = elsewhere(source, timeline, self.target)
                     return None, timeline, _plan.not_there(self.target, timeline, backups[0], others, names), None

@@ -45,6 +45,7 @@ class Source:
 
     def __init__(self, monkeypatch):
         self.tree = Tree([dict(timeline=1, parent=None, switch_lsn=None)], SIZE, {1: [3, 4, 5]})
+        self.archive = SimpleNamespace(received={})
         self.read = []
         monkeypatch.setattr(_locate, "_lines", self.lines)
 
@@ -69,6 +70,20 @@ def test_from_the_newest_backup_backwards(monkeypatch, kind, value, place, read)
     source = Source(monkeypatch)
     backups = [dict(begin_lsn="0/3000028"), dict(begin_lsn="0/4000028")]
     assert _locate.locate(source, backups, 1, target(kind, value), set()) == place
+    assert source.read == read
+
+
+@pytest.mark.parametrize("received, read", [
+    ({}, [(5, 6)]),
+    ({"000000010000000000000006": "/incoming/000000010000000000000006"}, [(5, 7)]),
+    ({"000000010000000000000006": "/streaming/000000010000000000000006.partial"}, [(5, 6)]),
+    ({"000000010000000000000007": "/incoming/000000010000000000000007"}, [(5, 6)]),     # what comes before it is not there
+    ({"000000020000000000000006": "/incoming/000000020000000000000006"}, [(5, 6)]),
+])
+def test_what_has_come_whole_is_read_too(monkeypatch, received, read):
+    source = Source(monkeypatch)
+    source.archive.received = received
+    assert _locate.locate(source, [dict(begin_lsn="0/5000028")], 1, target("name", "nobody"), set()) is None
     assert source.read == read
 
 
@@ -127,7 +142,7 @@ def test_pg_waldump_is_told_where_what_is_there_ends(monkeypatch, tmp_path):
     """It would wait five seconds for the segment after a switched one."""
     asked = []
     monkeypatch.setattr(_locate, "run_waldump", lambda command: asked.append(command) or "")
-    source = SimpleNamespace(size=SIZE, program="pg_waldump", archive=SimpleNamespace(path=lambda name: str(tmp_path / name)))
+    source = SimpleNamespace(size=SIZE, program="pg_waldump", archive=SimpleNamespace(path=lambda name: str(tmp_path / name), received={}))
     for number in (3, 4):
         (tmp_path / f"00000001{number:016X}").write_bytes(b"\x16\xd1")
     assert _locate._lines(source, 1, 3, 5, "--rmgr=XLOG") == []
