@@ -89,7 +89,7 @@ $(build)/barman/.done:
 soak: lab ## The long tests: every cut, random targets, two people at once (SEED, START, BREADTH, ROUNDS, RECOVERIES, PAIRS)
 	ansible-playbook playbooks/site.yml
 	export ROUNDS=$${ROUNDS:-60} RECOVERIES=$${RECOVERIES:-3}; status=0; tests=$${START:+cuts}; \
-	for test in $${tests:-targets together clones cuts}; do .venv/bin/python tests/soak/$$test.py || status=1; done; exit $$status
+	for test in $${tests:-targets together clones lost cuts}; do .venv/bin/python tests/soak/$$test.py || status=1; done; exit $$status
 
 collection: setup ## Build the collection's tarball, as ansible-galaxy installs it
 	ansible-galaxy collection build --force
