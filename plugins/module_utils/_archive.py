@@ -13,7 +13,7 @@ import os
 import re
 from itertools import accumulate
 
-from ._wal import HISTORY, SEGMENT, system_identifier
+from ._wal import HISTORY, SEGMENT, segment_name, system_identifier
 
 XLOGDB_LINE = re.compile(r"^([0-9A-F]{24})[ \t]+(\d+)[ \t]+(\d+(?:\.\d+)?)(?:[ \t]+(\w+).*)?$", re.MULTILINE)
 RECEIVED = re.compile(r"([0-9A-F]{24})(\.partial)?")
@@ -25,6 +25,11 @@ NOT_ARCHIVED = "never archived, or deleted"
 GONE = "listed in xlog.db, but the file is gone"
 CUT = "its file has another size than xlog.db says: cut off or overwritten"
 UNLISTED = "on the disk, but not in xlog.db: type barman rebuild-xlogdb"
+
+
+def in_part(path):
+    """Whether what has come is the last segment of a stream, which is not whole yet."""
+    return path.endswith(".partial")
 
 
 class Archive:
@@ -55,6 +60,13 @@ class Archive:
     def path(self, name):
         """Where Barman keeps a segment or a history file."""
         return os.path.join(self.wals_directory, name[:16] if SEGMENT.fullmatch(name) else "", name)
+
+    def following(self, timeline, last, size):
+        """What has come and continues a stretch without a hole, from name to path. last: the stretch's last running number."""
+        found = {}
+        while (name := segment_name(timeline, last + 1, size)) in self.received:
+            found[name], last = self.received[name], last + 1
+        return found
 
     def bytes_between(self, first, last):
         """The bytes of all listed segments from first to last, both names included."""

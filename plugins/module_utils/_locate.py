@@ -11,8 +11,10 @@ import os
 import re
 import tempfile
 from datetime import datetime, timezone
+from itertools import takewhile
 
-from ._wal import TRANSACTION_END, WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name
+from ._archive import in_part
+from ._wal import TRANSACTION_END, WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name, segment_number
 
 ENDED = re.compile(r"tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:(\d+): )?\d{4}-")
 POINT = re.compile(r", lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: RESTORE_POINT (.*)")
@@ -41,8 +43,9 @@ def locate(source, backups, timeline, target, names):
     restore points are added that were read for a target of type name.
     """
     flat = _flat(source, timeline)
-    while flat and flat[-1][0] == timeline and segment_name(timeline, flat[-1][1] + 1, source.size) in _received(source):
-        flat.append((timeline, flat[-1][1] + 1))
+    if flat and flat[-1][0] == timeline:
+        more = source.archive.following(timeline, flat[-1][1], source.size)
+        flat += [(timeline, segment_number(name, source.size)) for name, _path in takewhile(lambda one: not in_part(one[1]), more.items())]
     later = None
     for backup in reversed(backups):
         first = source.tree.segment(backup["begin_lsn"])
@@ -81,15 +84,10 @@ def _flat(source, timeline):
     return [(number, segment) for number, low, high in source.stretches(timeline) for segment in range(low, high + 1)]
 
 
-def _received(source):
-    """What has come whole and is not archived yet, from name to path."""
-    return {name: path for name, path in source.archive.received.items() if os.path.basename(path) == name}
-
-
-def _path(source, name):
-    """Where a segment lies, or would lie."""
-    archived = source.archive.path(name)
-    return archived if os.path.exists(archived) else _received(source).get(name, archived)
+def _whole(archive, name):
+    """Where a segment lies whole, archived or not yet; null if it does not."""
+    found = (path for path in (archive.path(name), archive.received.get(name)) if path and not in_part(path) and os.path.exists(path))
+    return next(found, None)
 
 
 def _batches(segments, count=SEGMENTS_AT_ONCE):
@@ -127,8 +125,8 @@ def _older(source, timeline, backup, xid):
 
 def _lines(source, timeline, first, last, *options):
     """pg_waldump's lines about the segments of one timeline from first to last, as far as they are there."""
-    named = {number: _path(source, segment_name(timeline, number, source.size)) for number in range(first, last + 1)}
-    there = {number: path for number, path in named.items() if os.path.exists(path)}
+    named = {number: _whole(source.archive, segment_name(timeline, number, source.size)) for number in range(first, last + 1)}
+    there = {number: path for number, path in named.items() if path}
     if not there:
         return []
     start = [] if any(option.startswith("--start") for option in options) else [f"--start={format_lsn(first * source.size)}"]
@@ -138,10 +136,7 @@ def _lines(source, timeline, first, last, *options):
         for path in there.values():
             provide(path, os.path.join(directory, os.path.basename(path)))
         command = [source.program, f"--path={directory}", f"--timeline={timeline}", *start, f"--end={end}", *options]
-        try:
-            lines = run_waldump(command).splitlines()
-        except OSError as error:
-            raise WalError(f"WAL cannot be read: {error}") from error
+        lines = run_waldump(command).splitlines()
     gone = [path for path in there.values() if not os.path.exists(path)]
     if gone:
         raise WalError(f"WAL cannot be read: {gone[0]} went to another place meanwhile")

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
-from ansible_collections.pgrescue.barman.plugins.module_utils._archive import read_archive
+from ansible_collections.pgrescue.barman.plugins.module_utils._archive import in_part, read_archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, read_server, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._check import is_locked
@@ -109,7 +109,7 @@ class Restore:
                 names = set()
                 place = locate(source, backups, timeline, self.target, names)
                 # What is not there whole is not read, so only replay can tell.
-                more = self.options["additional_wal"] or any(one["path"].endswith(".partial") for one in server["wal"]["received"])
+                more = self.options["additional_wal"] or any(in_part(one["path"]) for one in server["wal"]["received"])
                 if place is None and backups and not more:
                     others = elsewhere(source, timeline, self.target)
                     return None, timeline, _plan.not_there(self.target, timeline, backups[0], others, names), None

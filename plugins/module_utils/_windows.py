@@ -27,7 +27,7 @@ class WalEnds:
         if self.program is None:
             return End(reason=f"there is no pg_waldump of PostgreSQL {self.major} here: type apt install postgresql-{self.major}")
         paths = self._paths(timeline, max(first, last - WALK_BACK), last)
-        more = self._received(timeline, last)
+        more = self.archive.following(timeline, last, self.tree.size)
         while more:
             end = last_commit(paths + list(more.values()), self.program, after)
             if end.lsn:
@@ -35,13 +35,6 @@ class WalEnds:
                 return end
             more.popitem()                                     # it has been begun, and holds nothing yet
         return last_commit(paths, self.program, after)
-
-    def _received(self, timeline, last):
-        """What has come and continues a stretch without a hole."""
-        found = {}
-        while (name := segment_name(timeline, last + 1, self.tree.size)) in self.archive.received:
-            found[name], last = self.archive.received[name], last + 1
-        return found
 
     def began(self, timeline, first, last, switch_lsn):
         """When a timeline was promoted, or None."""

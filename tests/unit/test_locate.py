@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _locate
+from ansible_collections.pgrescue.barman.plugins.module_utils._archive import Archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import Tree
 
 SIZE = 1 << 24
@@ -45,7 +46,7 @@ class Source:
 
     def __init__(self, monkeypatch):
         self.tree = Tree([dict(timeline=1, parent=None, switch_lsn=None)], SIZE, {1: [3, 4, 5]})
-        self.archive = SimpleNamespace(received={})
+        self.archive = Archive()
         self.read = []
         monkeypatch.setattr(_locate, "_lines", self.lines)
 
