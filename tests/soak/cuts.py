@@ -128,20 +128,21 @@ class Cuts:
             time.sleep(2)
         return seen
 
+    def clusters(self, beside):
+        """What lies where the data is, and beside it under such names: from path to inode, state (empty without a cluster) and the process noted there."""
+        lab, data = self.lab, self.lab.data
+        lines = lab.ssh(lab.postgres, f"""
+            for d in {data} {data}{beside}; do [ -d $d ] || continue
+              s=$({lab.binaries}/pg_controldata $d 2>/dev/null | sed -n 's/^Database cluster state: *//p')
+              [ "$s" ] || [ ! -e $d/PG_VERSION ] || s=unfinished
+              [ -e $d/recovery.signal ] || [ -e $d/backup_label ] && s="$s, to be recovered"
+              echo "$d|$(stat -c %i $d)|$s|$(head -n 1 $d/postmaster.pid 2>/dev/null)"; done
+            """).splitlines()
+        return {path: rest for path, *rest in (line.split("|") for line in lines)}
+
     def in_the_middle(self):
         """What is wrong right after a cut: the old cluster must be there, whole, and nothing but a whole cluster may be startable."""
-        lab, data = self.lab, self.lab.data
-        script = f"""
-            for d in {data} {data}.aside-*; do [ -d $d ] || continue; case $d in *.json*) continue;; esac
-              s=$({lab.binaries}/pg_controldata $d 2>/dev/null | sed -n 's/^Database cluster state: *//p')
-              [ -e $d/recovery.signal ] || [ -e $d/backup_label ] && s="$s, to be recovered"
-              echo "cluster|$d|$(stat -c %i $d)|$s|$(head -n 1 $d/postmaster.pid 2>/dev/null)"; done
-            echo "start|$(grep -hoE '^(auto|manual|disabled)' /etc/postgresql/*/*/start.conf | xargs)"
-            echo "postmasters|$(pgrep -u postgres -f -- '/postgres -D' | wc -l)"
-            """
-        lines = [line.split("|") for line in lab.ssh(lab.postgres, script).splitlines()]
-        clusters = {line[1]: line[2:] for line in lines if line[0] == "cluster"}
-        rest = {line[0]: line[1] for line in lines if line[0] != "cluster"}
+        data, clusters, rest = self.lab.data, self.clusters(".aside-*"), self.look()
         old = [place for place, (inode, *_rest) in clusters.items() if inode == self.found["inode"]]
         wrong = []
         if len(old) != 1:

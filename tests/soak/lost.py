@@ -26,14 +26,9 @@ class Lost(Cuts):
         self.found = self.settled()
 
     def in_the_middle(self):
-        lab, data = self.lab, self.lab.data
-        script = f"""
-            for d in {data} {data}.*-2*; do [ -e $d/PG_VERSION ] || continue
-              s=$({lab.binaries}/pg_controldata $d 2>/dev/null | sed -n 's/^Database cluster state: *//p')
-              [ -e $d/recovery.signal ] || [ -e $d/backup_label ] && s="$s, to be recovered"; echo "$d|${{s:-unfinished}}"; done
-            """
+        data = self.lab.data
         others = set(self.found["beside"].split()) - {os.path.basename(data)}
-        clusters = dict(line.split("|") for line in lab.ssh(lab.postgres, script).splitlines() if os.path.basename(line.split("|")[0]) not in others)
+        clusters = {path: state for path, (_inode, state, _pid) in self.clusters(".*-2*").items() if state and os.path.basename(path) not in others}
         seen, place = self.look(), clusters.get(data, "empty")
         wrong = [f"{len(clusters)} clusters: {clusters}"] if len(clusters) > 1 else []
         if clusters and seen["start"] != "disabled" and place not in ("in production", "shut down"):
