@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import sys
 
-from cuts import ROWS, Cuts
+from cuts import ROWS, Vacant
 from lab import SERVER, Stopped
 
 NAME, PORT = f"{SERVER}_clone", 5499
 
 
-class Clones(Cuts):
+class Clones(Vacant):
     """The clone is made on the Barman host, which was never backed up."""
 
     def play(self, playbook, variables=None, **words):
@@ -38,13 +38,6 @@ class Clones(Cuts):
             """)
         return dict(super().look(), **dict(line.partition(" ")[::2] for line in traces.splitlines()))
 
-    finished = False
-
-    def finish(self, playbook):
-        wrong = super().finish(playbook)
-        self.finished = playbook == "undo" and "is finished, and was cut off before it could say so" in "".join(wrong)
-        return super().finish("recover") if self.finished else wrong
-
     def one(self, *cut):
         state, wrong, over = super().one(*cut)
         # No marker is left of one that was finished before the cut either.
@@ -58,8 +51,7 @@ class Clones(Cuts):
             """)
 
     def afterwards(self, undone, keep=False):
-        lab, wrong = self.lab, []
-        undone, self.finished = undone and not self.finished, False
+        lab, wrong, undone = self.lab, [], self.was_undone(undone)
         if not undone:
             clone = lab.ssh(lab.barman, f"psql -XAtq -p {PORT} -c '{ROWS}' -c 'SHOW archive_mode'", "postgres", check=False).split()
             if clone != [str(row) for row in self.before] + ["off"]:

@@ -418,5 +418,21 @@ class Cuts:
         return 1 if self.wrong else 0
 
 
+class Vacant(Cuts):
+    """Where nothing was before: undo.yml brings nothing back once the recovery is finished, and says so."""
+
+    finished = False
+
+    def finish(self, playbook):
+        wrong = super().finish(playbook)
+        self.finished = playbook == "undo" and "is finished, and was cut off before it could say so" in "".join(wrong)
+        return super().finish("recover") if self.finished else wrong
+
+    def was_undone(self, undone):
+        """Whether it was, in a line that was to undo it."""
+        undone, self.finished = undone and not self.finished, False
+        return undone
+
+
 if __name__ == "__main__":
     sys.exit(Cuts().run())

@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 import sys
 
-from cuts import ROWS, Cuts
+from cuts import ROWS, Vacant
 from lab import Stopped
 
 
-class Lost(Cuts):
+class Lost(Vacant):
     """There is no old cluster, so at every point there is at most one."""
 
     def life(self):
@@ -38,8 +38,13 @@ class Lost(Cuts):
         # "In place" is what cuts.py calls a host that needs no undo.
         return f"old data {'was lost' if clusters else 'in place'}: {place}; start.conf {seen['start']}, {seen['postmasters']} postmaster", wrong
 
+    def one(self, *cut):
+        state, wrong, over = super().one(*cut)
+        # No marker is left of one that was finished before the cut.
+        return state, wrong, over if self.look()["markers"] or state.partition(": ")[2].startswith("old data in place") else "done"
+
     def afterwards(self, undone, keep=False):
-        lab, wrong, seen = self.lab, [], self.settled()
+        lab, wrong, seen, undone = self.lab, [], self.settled(), self.was_undone(undone)
         failed = [name for name in seen["beside"].split() if ".failed-" in name]
         lab.ssh(lab.postgres, f"cd {os.path.dirname(lab.data)} && rm -rf {' '.join(failed)}")
         seen["beside"] = " ".join(name for name in seen["beside"].split() if name not in failed)
