@@ -27,11 +27,6 @@ CUT = "its file has another size than xlog.db says: cut off or overwritten"
 UNLISTED = "on the disk, but not in xlog.db: type barman rebuild-xlogdb"
 
 
-def in_part(path):
-    """Whether what has come is the last segment of a stream, which is not whole yet."""
-    return path.endswith(".partial")
-
-
 class Archive:
     """The segments of one server. Segment names sort as WAL does, timeline first."""
 

@@ -5,8 +5,9 @@
 
 Facts are the answers of the hosts as the role has registered them: server, host (inventory name), confirm, archived, tablespaces (as asked for),
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
-running server, empty without one), host_wal (WAL that is not archived, see _hostwal.py), now (ISO 8601), clone (what only a
-clone's host is asked, empty in place), asked (the target as it was typed), drop (the transaction that it was found by, empty
+running server, empty without one), unarchived (pg_wal_search_info of its pg_wal), host_wal (WAL that is not archived, see
+_hostwal.py), now (ISO 8601), clone (what only
+a clone's host is asked, empty in place), asked (the target as it was typed), drop (the transaction that it was found by, empty
 without one), to_barman (the result of trying the way to Barman), processes (lines of ps), under_way (who else recovers it,
 empty without one), records (of earlier recoveries, the newest first), wanted (the target as they have it), arms (whether the
 commit sets archive_command), archive_timeout (seconds), restore (the plan of barman_restore) and latest (the same for the archive's end, where it was
@@ -18,8 +19,8 @@ import os
 import re
 from datetime import datetime
 
-from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import loss
-from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding, human
+from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import loss, reads_to
+from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding, human, similar
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import EVER
 from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
@@ -49,8 +50,11 @@ def recovery_plan(facts):
     if latest:
         plan["target_timeline"] = window["timeline"]
         # What depends on the target is said of the target that was typed.
-        findings = [target_in_server(window, facts["restore"]["target"]), *(one for one in findings if one["check"] not in ("target", "clocks")),
+        findings = [target_in_server(window, facts["restore"]["target"], facts["unarchived"]),
+                    *(one for one in findings if one["check"] not in ("target", "clocks")),
                     *(one for one in facts["restore"]["findings"] if one["check"] == "clocks")]
+    elif archives and could_be_in_server(facts, window) and facts["restore"]["target"]["type"] in ("xid", "name"):
+        findings = [nor_in_server(one, facts) if one["check"] == "target" else one for one in findings]
     told = clone_findings(facts, plan, backup) if facts["clone"] else host_findings(facts, plan, backup, archives)
     spaces = plan["wal"]["tablespaces"] or facts["wal_tablespaces"]
     findings = before_drop(facts["drop"]) + findings + told + tablespaces_of_wal(facts, sorted({one["location"] for one in spaces}))
@@ -95,10 +99,16 @@ def _reached_by(catalogue, window):
     return max((_moment(one) for one in times if one), default=EVER)
 
 
+def could_be_in_server(facts, window):
+    """Whether the target is not in the archive, and the running server holds WAL of its branch that is not there either."""
+    plan = facts["restore"]
+    return bool(window) and not facts["archived"] and not plan["backup_id"] and plan["target_timeline"] in (None, window["timeline"])
+
+
 def in_server(facts, window):
     """Whether the target lies in the WAL that only the running server holds: the backup and the timeline to plan with, or None."""
     plan, live = facts["restore"], facts["live"]
-    if not window or facts["archived"] or plan["backup_id"] or plan["target_timeline"] not in (None, window["timeline"]):
+    if not could_be_in_server(facts, window):
         return None
     target, fitting = plan["target"], [one for one in facts["catalogue"]["backups"] if one["backup_id"] in window["backup_ids"]]
     moment = target["utc"] or facts["drop"].get("commit_time")
@@ -109,17 +119,35 @@ def in_server(facts, window):
     elif target["type"] == "lsn":
         if not parse_lsn(window["end_lsn"] or "0/0") < parse_lsn(target["value"]) <= parse_lsn(live["lsn"]):
             return None
-    elif target["type"] == "xid":
-        if not 0 < (int(live["next_xid"]) - int(target["value"])) % XIDS < XIDS // 2:
-            return None
-    elif target["type"] != "name":
+    elif target["type"] not in ("xid", "name") or is_nowhere(facts, window):
         return None
     return dict(backup_id=fitting[-1]["backup_id"], timeline=window.get("archived", window["timeline"])) if fitting else None
 
 
-def target_in_server(window, target):
+def is_nowhere(facts, window):
+    """Whether it is sure that the WAL which only the running server holds has no such transaction or restore point either."""
+    target, live, search = facts["restore"]["target"], facts["live"], facts["unarchived"]
+    if target["type"] == "xid" and not 0 < (int(live["next_xid"]) - int(target["value"])) % XIDS < XIDS // 2:
+        return True
+    begin, size = parse_lsn(window["end_lsn"] or "0/0"), facts["catalogue"]["wal"]["segment_bytes"]
+    if search.get("target_lsn"):
+        return parse_lsn(search["target_lsn"]) <= begin
+    return "target_lsn" in search and reads_to(search, begin, parse_lsn(live["lsn"]), size)
+
+
+def nor_in_server(one, facts):
+    """What the archive says of a transaction or restore point, and what a search of the running server's WAL adds."""
+    search, target = facts["unarchived"], facts["restore"]["target"]
+    if one["ok"] or search.get("target_lsn", True):
+        return one
+    names = similar(target["type"], target["value"], {point["name"] for point in search["restore_points"]})
+    return dict(one, found=f"{one['found']} Nor is it in the WAL that the running server holds.{names}")
+
+
+def target_in_server(window, target, search):
     """What stands in the place of the finding that the archive alone would give."""
-    where = f"after the last archived commit ({window['end_time'] or 'none'}), in" if target["type"] in ("time", "lsn") else "not archived; it may be in"
+    where = (f"after the last archived commit ({window['end_time'] or 'none'}), in" if target["type"] in ("time", "lsn") or search.get("target_lsn")
+             else "not archived; it may be in")
     return note(
         "target", f"{where} the WAL that the running server holds",
         "The fence archives that WAL and judges the target again before anything is stopped.",

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from ._wal import format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
 
+LONG_HEADER = 41               # bytes, and one (SizeOfXLogLongPHD in src/include/access/xlog_internal.h)
+
 
 def host_wal(facts):
     """What continues the archive on the branch that the server was on: no segments when all is archived, {} when nothing continues it.
@@ -27,9 +29,28 @@ def host_wal(facts):
     if end < begin:
         return dict(wal={}, segments=[], transactions=0)
     return dict(
-        wal=dict(timeline=timeline, end_lsn=format_lsn(parse_lsn(read[0]["last_lsn"])), end_time=read[0]["last_time"]),
+        wal=dict(timeline=timeline, end_lsn=format_lsn(parse_lsn(read[0]["last_lsn"])), end_time=read[0]["last_time"], **_target(search)),
         segments=[segment_name(timeline, number, size) for number in range(begin, end + 1)], transactions=search["found"],
     )
+
+
+def _target(search):
+    """What the search says of a transaction or restore point to which is to be recovered."""
+    if "target_lsn" not in search:
+        return {}
+    lsn = search["target_lsn"] and format_lsn(parse_lsn(search["target_lsn"]))
+    return dict(target=dict(lsn=lsn, restore_points=[one["name"] for one in search["restore_points"]]))
+
+
+def reads_to(search, begin, end, size):
+    """Whether a search of a running server's pg_wal has read all from one LSN to another, both as numbers, so that what it has not found is not there."""
+    read = search.get("searched") or []
+    if not read or any(one["last_lsn"] is None for one in read):
+        return False
+    firsts, lasts = [segment_number(one["first"], size) for one in read], [parse_lsn(one["last_lsn"]) // size for one in read]
+    joined = all(first <= last + 1 for first, last in zip(firsts[1:], lasts))
+    # A segment that has just been begun holds nothing but its header.
+    return joined and firsts[0] <= begin // size + 1 and lasts[-1] >= (end - LONG_HEADER) // size
 
 
 def loss(facts, window):

@@ -11,29 +11,12 @@ import os
 import re
 import tempfile
 from datetime import datetime, timezone
-from itertools import takewhile
 
-from ._archive import in_part
 from ._wal import TRANSACTION_END, WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name, segment_number
+from ._waldump import XIDS, matches, restore_points
 
-ENDED = re.compile(r"tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:(\d+): )?\d{4}-")
-POINT = re.compile(r", lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: RESTORE_POINT (.*)")
 SNAPSHOT = re.compile(r"desc: RUNNING_XACTS nextXid (\d+)")
 SEGMENTS_AT_ONCE = 64
-XIDS = 1 << 32
-
-
-def restore_points(lines):
-    """LSN and name of each restore point in pg_waldump's lines."""
-    return [(found[1], found[2].strip()) for found in map(POINT.search, lines) if found]
-
-
-def matches(target, lines):
-    """The LSNs of the records in pg_waldump's lines at which PostgreSQL would stop for a target of type xid or name."""
-    if target.type == "name":
-        return [lsn for lsn, name in restore_points(lines) if name == target.value]
-    xid = str(int(target.value) % XIDS)
-    return [found[2] for found in map(ENDED.search, lines) if found and (found[3] or found[1]) == xid]
 
 
 def locate(source, backups, timeline, target, names):
@@ -43,9 +26,8 @@ def locate(source, backups, timeline, target, names):
     restore points are added that were read for a target of type name.
     """
     flat = _flat(source, timeline)
-    if flat and flat[-1][0] == timeline:
-        more = source.archive.following(timeline, flat[-1][1], source.size)
-        flat += [(timeline, segment_number(name, source.size)) for name, _path in takewhile(lambda one: not in_part(one[1]), more.items())]
+    if flat:
+        flat += [(timeline, segment_number(name, source.size)) for name in source.archive.following(timeline, flat[-1][1], source.size)]
     later = None
     for backup in reversed(backups):
         first = source.tree.segment(backup["begin_lsn"])
@@ -84,10 +66,9 @@ def _flat(source, timeline):
     return [(number, segment) for number, low, high in source.stretches(timeline) for segment in range(low, high + 1)]
 
 
-def _whole(archive, name):
-    """Where a segment lies whole, archived or not yet; null if it does not."""
-    found = (path for path in (archive.path(name), archive.received.get(name)) if path and not in_part(path) and os.path.exists(path))
-    return next(found, None)
+def _place(archive, name):
+    """Where a segment lies, archived or not yet; null if it does not."""
+    return next((path for path in (archive.path(name), archive.received.get(name)) if path and os.path.exists(path)), None)
 
 
 def _batches(segments, count=SEGMENTS_AT_ONCE):
@@ -125,7 +106,7 @@ def _older(source, timeline, backup, xid):
 
 def _lines(source, timeline, first, last, *options):
     """pg_waldump's lines about the segments of one timeline from first to last, as far as they are there."""
-    named = {number: _whole(source.archive, segment_name(timeline, number, source.size)) for number in range(first, last + 1)}
+    named = {number: _place(source.archive, segment_name(timeline, number, source.size)) for number in range(first, last + 1)}
     there = {number: path for number, path in named.items() if path}
     if not there:
         return []
@@ -134,7 +115,7 @@ def _lines(source, timeline, first, last, *options):
     end = format_lsn((max(there) + 1) * source.size)
     with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
         for path in there.values():
-            provide(path, os.path.join(directory, os.path.basename(path)))
+            provide(path, os.path.join(directory, os.path.basename(path)[:24]))
         command = [source.program, f"--path={directory}", f"--timeline={timeline}", *start, f"--end={end}", *options]
         lines = run_waldump(command).splitlines()
     gone = [path for path in there.values() if not os.path.exists(path)]

@@ -61,17 +61,22 @@ def condition(place, wanted):
     return "complete" if marker.get("request") == wanted and "has_backup_label" in place else "other"
 
 
-def not_there(target, timeline, backup, others, names):
-    """Why no backup leads to a transaction or restore point that is not in the archived WAL of a line, backup being the first one on it.
+def not_there(target, timeline, backup, others, names, dead):
+    """Why no backup leads to a transaction or restore point that is not in the WAL of a line, backup being the first one on it.
 
-    others: the timelines that have it; names: those of the restore points on the line.
+    others: the timelines that have it; names: those of the restore points on the line; dead: whether the WAL of a dead server was read too.
     """
     what = f"no transaction {target.value} ended" if target.type == "xid" else f"there is no restore point {target.value}"
-    similar = ", ".join(get_close_matches(str(target.value), sorted(names), 5, cutoff=0))
-    where = f" The most similar names there: {similar}." if similar else ""
+    where, who = similar(target.type, target.value, names), "Barman or the server's host" if dead else "Barman"
     if others:
         where = f" It is on timeline {', '.join(map(str, others))}: type target_timeline={others[0]}."
-    return f"{what} on the line of timeline {timeline}, from backup {backup['backup_id']} to the last archived WAL.{where}"
+    return f"{what} on the line of timeline {timeline}, from backup {backup['backup_id']} to the last WAL that {who} has.{where}"
+
+
+def similar(kind, value, names):
+    """A sentence that tells which restore points have a name like that of the target; empty without any, and for a target of another type."""
+    found = ", ".join(get_close_matches(value, sorted(names), 5, cutoff=0)) if kind == "name" else ""
+    return f" The most similar names there: {found}." if found else ""
 
 
 def catalogue_findings(server, active, backup, why, wal, version):

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
-from ansible_collections.pgrescue.barman.plugins.module_utils._archive import in_part, read_archive
+from ansible_collections.pgrescue.barman.plugins.module_utils._archive import read_archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, read_server, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._check import is_locked
@@ -108,11 +108,15 @@ class Restore:
                 source, backups = of_server(configured, archive), followed(server, timeline, backup_id)
                 names = set()
                 place = locate(source, backups, timeline, self.target, names)
-                # What is not there whole is not read, so only replay can tell.
-                more = self.options["additional_wal"] or any(in_part(one["path"]) for one in server["wal"]["received"])
-                if place is None and backups and not more:
+                more = self.options["additional_wal"]
+                there = more and more["target"]
+                if there:
+                    place = place or there["lsn"]
+                    names.update(there["restore_points"])
+                # Of what was not looked into only replay can tell.
+                if not place and backups and (there or not more):
                     others = elsewhere(source, timeline, self.target)
-                    return None, timeline, _plan.not_there(self.target, timeline, backups[0], others, names), None
+                    return None, timeline, _plan.not_there(self.target, timeline, backups[0], others, names, there), None
             except WalError:
                 pass                                           # then only replay can tell
         return *choose_backup(server, self.target, backup_id, place), place

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 pgrescue contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Transactions in the output of pg_waldump (PostgreSQL 13 to 18). Pure: lines in, Transactions out, one pass.
+"""Transactions and restore points in the output of pg_waldump (PostgreSQL 13 to 18). Pure: lines in, Transactions out, one pass.
 
 What is held is one entry per transaction that is open at that point of WAL. What a transaction did to tables is told by:
 LOCK (an AccessExclusiveLock, by oid), the rows that it removed from pg_class, the storage that it created, and in its
@@ -31,6 +31,21 @@ DATABASE = re.compile(r"dir (\d+/\d+)|(\d+/\d+)")
 COUNTED = {"INSERT": 0, "UPDATE": 1, "HOT_UPDATE": 1, "DELETE": 2}
 GLOBAL_SPACE, DEFAULT_SPACE = "1664", "1663"
 XIDS = 1 << 32
+ENDED = re.compile(r"tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:(\d+): )?\d{4}-")
+POINT = re.compile(r", lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: RESTORE_POINT (.*)")
+
+
+def restore_points(lines):
+    """LSN and name of each restore point in pg_waldump's lines."""
+    return [(found[1], found[2].strip()) for found in map(POINT.search, lines) if found]
+
+
+def matches(target, lines):
+    """The LSNs of the records in pg_waldump's lines at which PostgreSQL would stop for a target of type xid or name."""
+    if target.type == "name":
+        return [lsn for lsn, name in restore_points(lines) if name == target.value]
+    xid = str(int(target.value) % XIDS)
+    return [found[2] for found in map(ENDED.search, lines) if found and (found[3] or found[1]) == xid]
 
 
 @dataclass
@@ -93,8 +108,11 @@ class Transaction:
 class Collector:
     """Fed with the records of one timeline in order; feed() returns a Transaction when its commit record comes."""
 
-    def __init__(self, class_files=()):
+    def __init__(self, class_files=(), target=None):
         self.class_files = set(class_files)              # files of pg_class that do not have its first name, 1259
+        self.target = target                             # of type xid or name
+        self.target_lsn = None                           # the first record at which PostgreSQL would stop for it
+        self.restore_points = []                         # LSN and name
         self.open = {}
         self.commits = 0
         self.last_lsn = None
@@ -103,6 +121,10 @@ class Collector:
     def feed(self, line):
         """Take one line of pg_waldump. Lines that are no record are passed over."""
         manager = line[6:line.find(" ", 6)]
+        if self.target and manager in ("XLOG", "Transaction") and not self.target_lsn:
+            self.target_lsn = next(iter(matches(self.target, [line])), None)
+        if manager == "XLOG":
+            self.restore_points += restore_points([line])
         if manager not in TOLD:                           # most lines: only whose and where they are
             found = HEAD.search(line)
             if found and found[1] != "0":

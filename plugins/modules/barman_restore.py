@@ -125,6 +125,22 @@ options:
         description:
           - The time of its last commit.
         type: str
+      target:
+        description:
+          - What a search of it for O(target_xid) or O(target_name) has found (M(pgrescue.barman.pg_wal_search_info)). Given, a target that is neither
+            there nor in the archive is out of reach; not given, only replay can tell.
+        type: dict
+        suboptions:
+          lsn:
+            description:
+              - Where the target's record begins, empty when it is not there.
+            type: str
+          restore_points:
+            description:
+              - The names of the restore points there.
+            type: list
+            elements: str
+            default: []
   read_wal:
     description:
       - Look whether every WAL segment between backup and target is what its name says, and read the records of the first O(read_wal_bytes) with
@@ -338,6 +354,7 @@ def main():
             staging_path=dict(type="str"),
             additional_wal=dict(type="dict", options=dict(
                 timeline=dict(type="int", required=True), end_lsn=dict(type="str", required=True), end_time=dict(type="str"),
+                target=dict(type="dict", options=dict(lsn=dict(type="str"), restore_points=dict(type="list", elements="str", default=[]))),
             )),
             read_wal=dict(type="bool", default=True),
             read_wal_bytes=dict(type="int", default=4 << 30),

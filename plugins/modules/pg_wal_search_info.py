@@ -105,6 +105,14 @@ options:
     description: How many transactions are returned at most, the newest ones. RV(found) counts all.
     type: int
     default: 100
+  target_xid:
+    description:
+      - Say too where a recovery to this transaction would stop, in RV(target_lsn), whatever is looked for otherwise. PostgreSQL stops at a transaction
+        that was rolled back as well.
+    type: str
+  target_name:
+    description: Say too where a recovery to this restore point would stop, in RV(target_lsn).
+    type: str
 extends_documentation_fragment:
   - pgrescue.barman.barman
 requirements:
@@ -276,6 +284,25 @@ known:
     path:
       description: The file, C(tablespace/database/filenode).
       type: str
+restore_points:
+  description: The restore points in what was read, in its order. An earlier O(start) finds more.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: As it was given to C(pg_create_restore_point()).
+      type: str
+    lsn:
+      description: Where its record begins.
+      type: str
+    timeline:
+      description: The timeline that holds the record.
+      type: int
+target_lsn:
+  description: Where the first record begins at which a recovery to O(target_xid) or O(target_name) would stop, null when what was read has none.
+  returned: success, with O(target_xid) or O(target_name)
+  type: str
 searched:
   description: What was read, one entry for each stretch without a hole.
   returned: success
@@ -310,7 +337,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
-from ansible_collections.pgrescue.barman.plugins.module_utils._target import LSN, parse_moment
+from ansible_collections.pgrescue.barman.plugins.module_utils._target import LSN, parse_moment, parse_target
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, parse_lsn, segment_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._waldump import Collector
 from ansible_collections.pgrescue.barman.plugins.module_utils._walnames import Catalogues, Wanted, describe, nearest
@@ -327,12 +354,12 @@ def bound(text):
     return (parse_lsn(text), None) if LSN.fullmatch(text) else (None, parse_moment(text))
 
 
-def search(source, stretches, start, end, catalogues, wanted, limit):
-    """The newest transactions that are wanted, how many there are in all, the newest that did it to others, and what was read."""
-    newest, found, others, searched = deque(maxlen=limit), 0, deque(maxlen=1000), []
+def search(source, stretches, start, end, catalogues, wanted, limit, target=None):
+    """What main() returns of the transactions, the restore points, the target and of what was read."""
+    newest, found, others, searched, points, place = deque(maxlen=limit), 0, deque(maxlen=1000), [], [], None
     anything = Wanted(wanted.kinds, None, None, wanted.minimum_rows)
     for timeline, first, last in stretches:
-        collector, note = Collector(catalogues.class_files()), None
+        collector, note = Collector(catalogues.class_files(), target), None
         lines = source.lines(timeline, first, last)
         for line in lines:
             entry = collector.feed(line)
@@ -355,12 +382,17 @@ def search(source, stretches, start, end, catalogues, wanted, limit):
                 read = collector.last_lsn or "its first segment"
                 note = f"timeline {timeline} could not be read after {read}: what comes then is damaged or was never written"
         lines.close()
+        points += [dict(name=name, lsn=lsn, timeline=timeline) for lsn, name in collector.restore_points]
+        place = place or collector.target_lsn
         searched.append(dict(
             timeline=timeline, first=segment_name(timeline, first, source.size), last=segment_name(timeline, last, source.size),
             last_lsn=collector.last_lsn, last_time=collector.last_time.isoformat(timespec="microseconds") if collector.last_time else None,
             note=note,
         ))
-    return list(newest), found, nearest(wanted.name, list(others)), searched
+    return dict(
+        transactions=list(newest), found=found, others=nearest(wanted.name, list(others)), restore_points=points, searched=searched,
+        **(dict(target_lsn=place) if target else {}),
+    )
 
 
 def run(params):
@@ -374,11 +406,12 @@ def run(params):
     catalogues = Catalogues(source, server, params["data_directory"], params["known"])
     wanted = Wanted(params["kind"], params["relation"], params["database"], params["minimum_rows"])
     stretches = source.between(params["timeline"], start, end)
-    transactions, found, others, searched = search(source, stretches, start, end, catalogues, wanted, params["limit"])
+    target = parse_target(params) if params["target_xid"] or params["target_name"] else None
+    result = search(source, stretches, start, end, catalogues, wanted, params["limit"], target)
     known = catalogues.named(wanted) if wanted.name and not wanted.known else []
-    if not (found or known or wanted.known) and wanted.name:
-        catalogues.refuse_unknown(wanted, others)
-    return dict(transactions=transactions, found=found, unnamed=wanted.unnamed, others=others, known=[asdict(one) for one in known], searched=searched)
+    if not (result["found"] or known or wanted.known) and wanted.name:
+        catalogues.refuse_unknown(wanted, result["others"])
+    return dict(result, unnamed=wanted.unnamed, known=[asdict(one) for one in known])
 
 
 def main():
@@ -397,9 +430,11 @@ def main():
             kind=dict(type="list", elements="str", choices=["drop", "truncate", "delete", "update", "commit"], default=["drop", "truncate"]),
             minimum_rows=dict(type="int", default=1000),
             limit=dict(type="int", default=100),
+            target_xid=dict(type="str"),
+            target_name=dict(type="str"),
         ),
         required_one_of=[("server", "directory")],
-        mutually_exclusive=[("server", "directory")],
+        mutually_exclusive=[("server", "directory"), ("target_xid", "target_name")],
         supports_check_mode=True,
     )
     try:

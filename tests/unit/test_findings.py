@@ -21,6 +21,7 @@ CLUSTER = dict(
 )
 LIVE = dict(in_recovery=False, clients=2, who="2 of app in shop from 10.0.0.9", standbys="", slots="", subscriptions=0, prepared=0, ready=0, bytes=1024,
             seconds=12, lsn="0/5000200", next_xid="800")
+NEVER = _findings.finding("target", False, "not in the archive.")
 BACKUP = dict(
     backup_id="20261123T034949", system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00", tablespaces=[], keep="none",
 )
@@ -35,7 +36,9 @@ FACTS = dict(
     server="main", host="lab", confirm="", asked="target_time=", drop={}, clone={}, archived=False,
     barman_address="barman", postgres_user="postgres", tablespaces={},
     data="keep", cluster=CLUSTER, live=LIVE, under_way="", records=[], wanted=dict(type="latest"), arms=False, archive_timeout=180,
-    catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True, begin_time=None)]),
+    catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True, begin_time=None)],
+                   wal=dict(segment_bytes=1 << 24)),
+    unarchived={},
     to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={}, full=[], wal_tablespaces=[],
     now="2026-11-23T04:20:00+00:00", restore=PLAN, latest={},
 )
@@ -259,6 +262,38 @@ def test_another_target_that_only_the_running_server_holds(kind, value, there):
     assert judge(plan=dict(late, target_timeline=2))["latest"] is None
     told = next(entry for entry in found["plan"]["findings"] if entry["check"] == "target")
     assert told["ok"] == there and ("the running server holds" in told["found"]) == there
+
+
+READ = dict(first="000000010000000000000003", last="000000010000000000000009", last_lsn="0/50001D0")
+POINTS = [dict(name="before_upgrade", lsn="0/4100028", timeline=1)]
+
+
+@pytest.mark.parametrize("lsn, searched, there, words", [
+    ("0/4100028", [READ], True, "after the last archived commit (2026-11-23T04:10:00.5+00:00), in the WAL that the running server holds"),
+    ("0/4000100", [READ], False, "not in the archive"),                                                    # of what is archived the archive says it
+    (None, [READ], False, "not in the archive. Nor is it in the WAL that the running server holds. The most similar names there: before_upgrade."),
+    (None, [dict(READ, last_lsn="0/4FFFFD8")], True, "not archived; it may be in the WAL that the running server holds"),       # not read to its end
+    (None, [dict(READ, first="000000010000000000000006")], True, "not archived; it may be"),                                    # not from the beginning
+    (None, [], True, "not archived; it may be"),
+    (None, [dict(READ, last_lsn=None)], True, "not archived; it may be"),
+    (None, [dict(READ, last_lsn="0/4FFFFD8"), dict(READ, first="000000020000000000000005")], False,
+     "not in the archive. Nor is it in the WAL that the running server holds. The most similar names there: before_upgrade."),
+    (None, [dict(READ, last_lsn="0/40001D0"), dict(READ, first="000000020000000000000006")], True, "not archived; it may be"),  # a hole
+])
+@pytest.mark.parametrize("kind, value", [("xid", "799"), ("name", "before_upgrad")])
+def test_what_a_search_of_the_running_server_tells(kind, value, lsn, searched, there, words):
+    unarchived = dict(target_lsn=lsn, restore_points=POINTS, searched=searched)
+    found = judge(plan=dict(LATE, target=dict(type=kind, value=value, utc=None), findings=[NEVER]), unarchived=unarchived)
+    told = next(entry for entry in found["plan"]["findings"] if entry["check"] == "target")
+    assert told["ok"] == there and bool(found["latest"]) == there and told["found"].startswith(words.partition(" The most")[0])
+    assert ("The most similar" in told["found"]) == (kind == "name" and "The most similar" in words)
+
+
+def test_a_server_that_has_just_begun_a_segment():
+    """After pg_switch_wal() it holds its header only, and stays so while nobody writes."""
+    unarchived = dict(target_lsn=None, restore_points=[], searched=[dict(READ, last_lsn="0/4FFFFD8")])
+    late = dict(LATE, target=dict(type="name", value="nobody", utc=None))
+    assert [bool(judge(plan=late, unarchived=unarchived, live=dict(lsn=lsn))["latest"]) for lsn in ("0/5000028", "0/5000060")] == [False, True]
 
 
 @pytest.mark.parametrize("full, own, clone, ok, words", [

@@ -44,6 +44,12 @@ def test_what_continues_the_archive():
     )
 
 
+@pytest.mark.parametrize("lsn, shown, points", [("0/0C0A3000", "0/C0A3000", ["before"]), (None, None, [])])
+def test_what_it_says_of_the_target(lsn, shown, points):
+    found = ask(search=dict(target_lsn=lsn, restore_points=[dict(name=name, lsn="0/C0A3000", timeline=1) for name in points]))
+    assert found["wal"]["target"] == dict(lsn=shown, restore_points=points)
+
+
 @pytest.mark.parametrize("changes", [
     dict(wal=dict(last_wal="000000010000000000000008")),                                     # a hole between archive and host
     dict(wal=dict(last_wal="000000010000000000000010")),                                     # the archive is ahead: this host fell behind long ago

@@ -77,11 +77,11 @@ def test_from_the_newest_backup_backwards(monkeypatch, kind, value, place, read)
 @pytest.mark.parametrize("received, read", [
     ({}, [(5, 6)]),
     ({"000000010000000000000006": "/incoming/000000010000000000000006"}, [(5, 7)]),
-    ({"000000010000000000000006": "/streaming/000000010000000000000006.partial"}, [(5, 6)]),
+    ({"000000010000000000000006": "/streaming/000000010000000000000006.partial"}, [(5, 7)]),
     ({"000000010000000000000007": "/incoming/000000010000000000000007"}, [(5, 6)]),     # what comes before it is not there
     ({"000000020000000000000006": "/incoming/000000020000000000000006"}, [(5, 6)]),
 ])
-def test_what_has_come_whole_is_read_too(monkeypatch, received, read):
+def test_what_has_come_is_read_too(monkeypatch, received, read):
     source = Source(monkeypatch)
     source.archive.received = received
     assert _locate.locate(source, [dict(begin_lsn="0/5000028")], 1, target("name", "nobody"), set()) is None

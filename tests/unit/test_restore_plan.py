@@ -365,14 +365,15 @@ def test_running_restore_is_seen(tmp_path):
     assert running_restores("/pg/other", "main", proc=str(tmp_path)) == []
 
 
-@pytest.mark.parametrize("given, others, names, end", [
-    (dict(name="before-releas"), [], {"nightly", "before-release", "barman_1"}, "WAL. The most similar names there: before-release, barman_1, nightly."),
-    (dict(name="before-releas"), [], set(), "WAL."),
-    (dict(name="before-releas"), [3, 4], {"before-release"}, "WAL. It is on timeline 3, 4: type target_timeline=3."),
-    (dict(xid="741"), [], set(), "WAL."),
+@pytest.mark.parametrize("given, others, names, dead, end", [
+    (dict(name="before-releas"), [], {"nightly", "before-release", "barman_1"}, None,
+     "Barman has. The most similar names there: before-release, barman_1, nightly."),
+    (dict(name="before-releas"), [], set(), dict(lsn=None), "Barman or the server's host has."),
+    (dict(name="before-releas"), [3, 4], {"before-release"}, None, "Barman has. It is on timeline 3, 4: type target_timeline=3."),
+    (dict(xid="741"), [], {"before-release"}, None, "Barman has."),
 ])
-def test_a_record_that_is_nowhere(given, others, names, end):
-    assert _plan.not_there(target(**given), 2, dict(backup_id="20261128T143032"), others, names).endswith(f"to the last archived {end}")
+def test_a_record_that_is_nowhere(given, others, names, dead, end):
+    assert _plan.not_there(target(**given), 2, dict(backup_id="20261128T143032"), others, names, dead).endswith(f"to the last WAL that {end}")
 
 
 def test_a_restore_is_ended_with_its_children_even_when_it_does_not_listen():

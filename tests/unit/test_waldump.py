@@ -168,6 +168,19 @@ def test_abort_and_crash_hold_no_memory():
     assert not collector.open
 
 
+@pytest.mark.parametrize("kind, value, place", [("xid", "800", "0/03000001"), ("name", "before", "0/03000002"), ("name", "befor", None), (None, None, None)])
+def test_where_a_target_is_and_which_restore_points_there_are(kind, value, place):
+    collector = Collector(target=SimpleNamespace(type=kind, value=value) if kind else None)
+    record = "rmgr: {} len (rec/tot):     34/    34, tx:        {}, lsn: 0/0300{:04X}, prev 0/03000000, desc: {}\n"
+    for manager, xid, position, what in (
+        ("Transaction", 800, 1, "ABORT 2026-11-23 04:00:00.000000 UTC"), ("XLOG", 0, 2, "RESTORE_POINT before"), ("XLOG", 0, 3, "RESTORE_POINT before"),
+        ("XLOG", 0, 4, "CHECKPOINT_SHUTDOWN redo 0/3000004"),
+    ):
+        collector.feed(record.format(manager, xid, position, what))
+    assert collector.target_lsn == place
+    assert collector.restore_points == [("0/03000002", "before"), ("0/03000003", "before")]
+
+
 def test_prepared():
     collector = Collector()
     record = "rmgr: {} len (rec/tot):     34/    34, tx:        {}, lsn: 0/0300{:04X}, prev 0/03000000, desc: {}\n"
