@@ -106,16 +106,14 @@ class Restore:
             timeline = line_of(server, self.target)
             try:
                 source, backups = of_server(configured, archive), followed(server, timeline, backup_id)
-                names = set()
-                place = locate(source, backups, timeline, self.target, names)
-                more = self.options["additional_wal"]
-                there = more and more["target"]
-                if there:
+                names, more = set(), self.options["additional_wal"] or {}
+                place, there, here = locate(source, backups, timeline, self.target, names), more.get("target"), more.get("timeline") == timeline
+                if there and here:
                     place = place or there["lsn"]
                     names.update(there["restore_points"])
                 # Of what was not looked into only replay can tell.
-                if not place and backups and (there or not more):
-                    others = elsewhere(source, timeline, self.target)
+                if not place and backups and (there or not here):
+                    others = elsewhere(source, timeline, self.target) + ([more["timeline"]] if there and there["lsn"] and not here else [])
                     return None, timeline, _plan.not_there(self.target, timeline, backups[0], others, names, there), None
             except WalError:
                 pass                                           # then only replay can tell
