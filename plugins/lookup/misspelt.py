@@ -46,10 +46,10 @@ OTHERS = ("ansible_", "barman_server_", "pg_primary_", "pgrescue_", "pitr_", "_"
 def misspelt(given, known):
     """Pairs of a name that is not known and the known one that it is most like: spelled like it, or its beginning or end."""
     found = []
-    for name in sorted(set(given) - set(known)):
+    for name in sorted(one for one in set(given) - set(known) if not one.startswith(OTHERS)):
         near = [one for one in known if one == f"target_{name}" and name != "name" or len(name) > 5 and one.startswith(name)]
         near = near or get_close_matches(name, known, 1, cutoff=0.75)
-        if near and not name.startswith(OTHERS):
+        if near:
             found.append(dict(given=name, meant=near[0]))
     return found
 

@@ -6,12 +6,11 @@
 Facts are the answers of the hosts as the role has registered them: server, host (inventory name), confirm, archived, tablespaces (as asked for),
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
 running server, empty without one), unarchived (pg_wal_search_info of its pg_wal), host_wal (WAL that is not archived, see
-_hostwal.py), now (ISO 8601), clone (what only
-a clone's host is asked, empty in place), asked (the target as it was typed), drop (the transaction that it was found by, empty
-without one), to_barman (the result of trying the way to Barman), processes (lines of ps), under_way (who else recovers it,
-empty without one), records (of earlier recoveries, the newest first), wanted (the target as they have it), arms (whether the
-commit sets archive_command), archive_timeout (seconds), restore (the plan of barman_restore) and latest (the same for the archive's end, where it was
-asked for).
+_hostwal.py), now (ISO 8601), clone (what only a clone's host is asked, empty in place), asked (the target as it was typed), drop
+(the transaction that it was found by, empty without one), to_barman (the result of trying the way to Barman), processes (lines of
+ps), under_way (who else recovers it, empty without one), records (of earlier recoveries, the newest first), wanted (the target as
+they have it), arms (whether the commit sets archive_command), archive_timeout (seconds), restore (the plan of barman_restore) and
+latest (the same for the archive's end, where it was asked for).
 """
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ def recovery_plan(facts):
         findings = [target_in_server(window, facts["restore"]["target"], facts["unarchived"]),
                     *(one for one in findings if one["check"] not in ("target", "clocks")),
                     *(one for one in facts["restore"]["findings"] if one["check"] == "clocks")]
-    elif archives and could_be_in_server(facts, window) and facts["restore"]["target"]["type"] in ("xid", "name"):
+    elif archives and could_be_in_server(facts, window):
         findings = [nor_in_server(one, facts) if one["check"] == "target" else one for one in findings]
     told = clone_findings(facts, plan, backup) if facts["clone"] else host_findings(facts, plan, backup, archives)
     spaces = plan["wal"]["tablespaces"] or facts["wal_tablespaces"]
@@ -136,7 +135,7 @@ def is_nowhere(facts, window):
 
 
 def nor_in_server(one, facts):
-    """What the archive says of a transaction or restore point, and what a search of the running server's WAL adds."""
+    """What the archive says of the target, and what a search of the running server's WAL for a transaction or restore point adds."""
     search, target = facts["unarchived"], facts["restore"]["target"]
     if one["ok"] or search.get("target_lsn", True):
         return one

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ._wal import format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
 
-LONG_HEADER = 41               # bytes, and one (SizeOfXLogLongPHD in src/include/access/xlog_internal.h)
+LONG_HEADER = 40               # bytes (SizeOfXLogLongPHD in src/include/access/xlog_internal.h)
 
 
 def host_wal(facts):
@@ -50,7 +50,8 @@ def reads_to(search, begin, end, size):
     firsts, lasts = [segment_number(one["first"], size) for one in read], [parse_lsn(one["last_lsn"]) // size for one in read]
     joined = all(first <= last + 1 for first, last in zip(firsts[1:], lasts))
     # A segment that has just been begun holds nothing but its header.
-    return joined and firsts[0] <= begin // size + 1 and lasts[-1] >= (end - LONG_HEADER) // size
+    written = (end - LONG_HEADER - 1) // size
+    return joined and firsts[0] <= begin // size + 1 and lasts[-1] >= written
 
 
 def loss(facts, window):

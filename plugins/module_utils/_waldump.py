@@ -121,10 +121,11 @@ class Collector:
     def feed(self, line):
         """Take one line of pg_waldump. Lines that are no record are passed over."""
         manager = line[6:line.find(" ", 6)]
-        if self.target and manager in ("XLOG", "Transaction") and not self.target_lsn:
-            self.target_lsn = next(iter(matches(self.target, [line])), None)
-        if manager == "XLOG":
+        is_point = manager == "XLOG" and "RESTORE_POINT" in line           # most of XLOG's records are page images
+        if is_point:
             self.restore_points += restore_points([line])
+        if self.target and not self.target_lsn and (is_point or manager == "Transaction"):
+            self.target_lsn = next(iter(matches(self.target, [line])), None)
         if manager not in TOLD:                           # most lines: only whose and where they are
             found = HEAD.search(line)
             if found and found[1] != "0":
