@@ -16,13 +16,11 @@ from datetime import datetime, timezone
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _filesystem, _postgres
 from ansible_collections.pgrescue.barman.plugins.module_utils._directory import (
-    INSIDE, JOURNAL, Whole, Within, entries, identity, make, moves_inside, obstacle, rename, vacant,
+    INSIDE, JOURNAL, VERSION, WHAT, Whole, Within, entries, identity, make, moves_inside, obstacle, rename, vacant,
 )
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import PostgresError
 
 MARKER_SUFFIX = ".pgrescue-restore.json"  # Twin: plugins/module_utils/_destination.py
-# PostgreSQL's directory in that of a tablespace, of its major version and catalogue version.
-VERSION = re.compile(r"PG_[0-9]+_[0-9]+")
 # Only relation files are worth a clone, and these of them are not in a backup.
 NOT_CLONED = re.compile(r"pgsql_tmp|pg_internal\.init|t[0-9]+_[0-9]+")
 LEFT = re.compile(r"(?P<of>.+)\.(?P<what>aside|failed)-(?P<stamp>[0-9]{8}T[0-9]{6}Z)")
@@ -111,7 +109,7 @@ class Aside:
             full = os.path.lexists(one["path"]) if inside else not vacant(one["path"])
             one.update(within=inside, was="full" if full else "empty" if os.path.isdir(one["path"]) else "absent")
             directory = self.directory(one)
-            one.update(aside=directory.aside, restore=None if one["kind"] == "wal" else directory.restore)
+            one.update(aside=directory.aside, restore=None if one["kind"] == "wal" else directory.restore, anchor=directory.anchor())
         return found
 
     def plan(self, server, named, was_running, clone=False, empty=False):
@@ -298,19 +296,23 @@ class Aside:
                 f"In {self.real} lies something that no restore of this collection put there, so it is not touched. The cluster set aside is "
                 f"{self.data.aside}. Move {self.real} away by hand and run this again."
             )
-        pid = _postgres.postmaster(self.real)
-        if pid:
-            raise PostgresError(f"PostgreSQL runs on the restored {self.real} (process {pid}). Stop it first; nothing was changed.", running=pid)
         ours = self.proof().get("inodes", {})
         steps = []
         for one in reversed(self.journal["paths"]):
             directory = self.directory(one)
             if directory.is_home():
+                if one["kind"] != "data" and directory.is_lost(one.get("anchor")):
+                    raise PostgresError(
+                        f"{WHAT[one['kind']]} {one['path']} was set aside as {one['aside']}, which is no longer there. The old data directory without it is no "
+                        f"whole cluster. If there is a copy of {one['aside']}, put it back there and run this again. Nothing was changed.")
                 continue
             if one["kind"] != "data" and directory.restored() and not (directory.is_ours(ours) or replayed(directory, ours)):
                 raise PostgresError(f"In {one['path']} lies something that no restore of this collection put there. Move it away by hand; nothing was changed.")
             suffix = "failed" if kind == "promoted" else "removing"
             steps.append(dict(one, suffix=suffix, out=directory.named(suffix) if directory.restored() else None))
+        pid = _postgres.postmaster(self.real)
+        if pid:
+            raise PostgresError(f"PostgreSQL runs on the restored {self.real} (process {pid}). Stop it first; nothing was changed.", running=pid)
         return steps
 
     def _leftovers(self):

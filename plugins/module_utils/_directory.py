@@ -14,9 +14,11 @@ import re
 import shutil
 import subprocess
 
-from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import IDENTITY, mount_points
+from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import IDENTITY, mount_points, mounted_at
 
 JOURNAL = ".pgrescue-aside.json"
+# PostgreSQL's directory in that of a tablespace, of its major version and catalogue version.
+VERSION = re.compile(r"PG_[0-9]+_[0-9]+")
 # Barman and pg_basebackup leave out whatever begins with pgsql_tmp, so what is set aside inside a data directory does not swell its backups.
 INSIDE = "pgsql_tmp"
 OURS = re.compile(INSIDE + r"\.[a-z]+-[0-9]{8}T[0-9]{6}Z(\..+)?")
@@ -91,6 +93,17 @@ def moves_inside(path):
     )
 
 
+def holder(path):
+    """The nearest directory above a path that belongs to a cluster, as its names say: data, WAL or tablespace; null if there is none."""
+    above = os.path.dirname(os.path.realpath(path))
+    while above != "/":
+        names = os.listdir(above) if os.access(above, os.R_OK | os.X_OK) else []
+        if {"PG_VERSION", "archive_status"} & set(names) or any(map(VERSION.fullmatch, names)):
+            return above
+        above = os.path.dirname(above)
+    return None
+
+
 def obstacle(kind, path, aside=None):
     """Why a directory of a cluster cannot be set aside, and what to do about it; null if it can."""
     parent = os.path.dirname(path)
@@ -101,7 +114,15 @@ def obstacle(kind, path, aside=None):
         above = f"this user must not write in {parent}" if os.path.isdir(parent) else f"so is {parent} above it"
         return f"{WHAT[kind]} {path} is absent, and {above}. Make it for the owner of the data: install -d -m 0700 -o postgres -g postgres {path}"
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return f"{WHAT[kind]} {path} cannot be set aside, because this user must not write in it. Make it the data's owner's: chown postgres {path}"
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return (
+                f"{WHAT[kind]} {path} cannot be set aside, because its file system is mounted read-only. See what the kernel says of that disk (dmesg), and "
+                f"when it is sound: mount -o remount,rw {mounted_at(path)[0]}"
+            )
+        return (
+            f"{WHAT[kind]} {path} cannot be set aside, because this user must not write in it. Make it the data's owner's: chown postgres {path}; if it is, "
+            f"see whether it is immutable: lsattr -d {path}"
+        )
     if mounted:
         return (
             f"{WHAT[kind]} {path} cannot be set aside, because another file system is mounted below it, at {mounted[0]}. Mount it elsewhere and let a "
@@ -134,6 +155,14 @@ class Whole:
     def is_home(self):
         """Whether there is nothing to bring back and nothing to take out."""
         return not os.path.isdir(self.aside) and (self.was == "full" or vacant(self.path))
+
+    def anchor(self):
+        """What tells the old content from any other in its place: a name in the directory, and its identity. Null where there is nothing of the kind."""
+        return ["", identity(self.path)] if self.was == "full" else None
+
+    def is_lost(self, anchor):
+        """Whether what lies in the place is not the old content. To be asked of a directory that is home by its names."""
+        return bool(anchor) and identity(os.path.join(self.path, anchor[0])) != anchor[1]
 
     def leave(self):
         """Set it aside."""
@@ -200,6 +229,10 @@ class Within(Whole):
 
     def is_home(self):
         return not any(os.path.isdir(one) for one in (self.leaving, self.aside, self.returning))
+
+    def anchor(self):
+        name = min((name for name in entries(self.path) if os.path.isdir(os.path.join(self.path, name))), default=None)
+        return [name, identity(os.path.join(self.path, name))] if name else None
 
     def leave(self):
         if not self.is_away():

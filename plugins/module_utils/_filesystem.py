@@ -37,13 +37,18 @@ def mount_points(mounts=MOUNTS):
     return found
 
 
-def filesystem_type(path, mounts=MOUNTS):
-    """The type of the file system that holds a path, as the kernel names it, else null."""
-    path, best, kind = existing(path), "", None
+def mounted_at(path, mounts=MOUNTS):
+    """Where the file system that holds a path is mounted, and its type, as the kernel names it, else null."""
+    path, best, kind = existing(path), "/", None
     for point, name in mount_points(mounts).items():
         if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
             best, kind = point, name
-    return kind
+    return best, kind
+
+
+def filesystem_type(path, mounts=MOUNTS):
+    """The type of the file system that holds a path, as the kernel names it, else null."""
+    return mounted_at(path, mounts)[1]
 
 
 def reflink(path):

@@ -160,6 +160,10 @@ paths:
     link:
       description: The path as the cluster has it, for V(wal) and V(tablespace). Null for a C(pg_wal) that is itself the root of a file system.
       type: str
+    anchor:
+      description: What tells the old content from any other in that place, a name in it and its identity. Null if nothing does.
+      type: list
+      elements: str
 empty:
   description: Whether there was nothing to set aside, the data directory being absent or empty.
   returned: success
@@ -234,7 +238,7 @@ def run(module):
         raise PostgresError(f"stamp {params['stamp']!r} is not an instant. Type it as YYYYMMDDTHHMMSSZ in UTC, for example 20260915T123000Z.")
     if params["server"]:
         check_name(params["server"], "server")
-    params["tablespaces"] = {check_name(name, "tablespace"): check_path(path, f"tablespace {name}") for name, path in params["tablespaces"].items()}
+    params["tablespaces"] = {str(name): check_path(path, f"tablespace {name}") for name, path in params["tablespaces"].items()}
     place = _postgres.layout(params["data_directory"], params["version"], params["cluster"])
     cluster = Aside(place["data_directory"], params["stamp"])
     if params["state"] == "aside":

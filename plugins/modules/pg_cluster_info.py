@@ -18,6 +18,12 @@ options:
       - Also add up the bytes that the data directory, C(pg_wal) and the tablespaces take. This reads every directory.
     type: bool
     default: false
+  directories:
+    description:
+      - Further directories to look at, for example those into which the tablespaces of a clone are to be restored. They may be absent.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - pgrescue.barman.postgresql
 attributes:
@@ -179,6 +185,24 @@ free_bytes:
   description: The bytes that are free where the data directory is, or would be.
   returned: success
   type: int
+directories:
+  description: The data directory, followed by O(directories), and what is around each.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The directory, with all symlinks of the data directory followed, the others as given.
+      type: str
+    mount_point:
+      description: Where the file system that holds it, or would, is mounted.
+      type: str
+    free_bytes:
+      description: The bytes that are free there.
+      type: int
+    inside:
+      description: The data directory, WAL directory or tablespace of a cluster in which it lies, the nearest one above it; null if it lies in none.
+      type: str
 tablespaces:
   description: The tablespaces. Their names are in the database only.
   returned: success
@@ -260,7 +284,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgrescue.barman.plugins.module_utils import _filesystem, _postgres
 from ansible_collections.pgrescue.barman.plugins.module_utils._aside import belongings, left_over
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
-from ansible_collections.pgrescue.barman.plugins.module_utils._directory import entries, obstacle
+from ansible_collections.pgrescue.barman.plugins.module_utils._directory import entries, holder, obstacle
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import POSTGRESQL_ARGUMENTS, PostgresError
 
 CONTROL = ("system_identifier", "state", "timeline", "checkpoint_lsn", "redo_lsn", "checkpoint_time", "minimum_recovery_lsn",
@@ -332,6 +356,10 @@ def run(params):
         free_bytes=_filesystem.free_bytes(real),
         tablespaces=spaces,
         wal_directory=wal,
+        directories=[
+            dict(path=path, mount_point=_filesystem.mounted_at(path)[0], free_bytes=_filesystem.free_bytes(path), inside=holder(path))
+            for path in [real, *(_postgres.check_path(path, "directories") for path in params["directories"])]
+        ],
         filesystem=dict(type=_filesystem.filesystem_type(real), reflink=_filesystem.reflink(real)),
         bin_directory=bin_path,
         version_directory_major=int(wanted) if bin_path else None,
@@ -339,7 +367,10 @@ def run(params):
 
 
 def main():
-    module = AnsibleModule(argument_spec=dict(POSTGRESQL_ARGUMENTS, size=dict(type="bool", default=False)), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=dict(POSTGRESQL_ARGUMENTS, size=dict(type="bool", default=False), directories=dict(type="list", elements="str", default=[])),
+        supports_check_mode=True,
+    )
     try:
         module.exit_json(changed=False, **run(module.params))
     except BarmanError as error:

@@ -53,6 +53,7 @@ def cluster(mounted, tmp_path):
     else:
         (data / "pg_wal").symlink_to("../wal")
     (data / "pg_wal" / "000000010000000000000001").write_text("wal")
+    (data / "pg_wal" / "archive_status").mkdir()
     (tmp_path / "space" / "PG_17").mkdir()
     (tmp_path / "space" / "PG_17" / "16401").write_text("rows")
     (data / "pg_tblspc" / "16400").symlink_to(tmp_path / "space")
@@ -106,6 +107,7 @@ def restore(cluster, complete=True):
         (data / name).write_text("new")
     (data / "pg_tblspc" / "16400").symlink_to(space)
     (data / "pg_wal" / "000000010000000000000009").write_text("new wal")
+    (data / "pg_wal" / "archive_status").mkdir()
     (data / "postgresql.auto.conf").write_text(f"restore_command = 'cp {data}/barman_wal/%f %p'")
     (data / "backup_label").write_text("")
     (space / "PG_17").mkdir()
@@ -232,6 +234,21 @@ def test_what_was_promoted_stays(cluster):
     assert sorted(text for path, text in after.items() if ".failed-" in path and path.endswith(("16384", "16401", "0009"))) == ["new", "new rows", "new wal"]
     assert not [path for path in after if "pgrescue-restore" in path]
     assert {path: text for path, text in after.items() if ".failed-" not in path} == before
+
+
+@pytest.mark.parametrize("kind", ["wal", "tablespace"])
+def test_without_a_part_of_the_old_data_there_is_no_way_back(cluster, kind):
+    """Somebody deleted what was set aside of it, for its room: the old data directory must not come back to the WAL or rows of the new one."""
+    aside(cluster)
+    restore(cluster)
+    place(cluster)
+    promote(cluster)
+    gone = next(one["aside"] for one in Aside(str(cluster / "main"), STAMP).journal["paths"] if one["kind"] == kind)
+    shutil.rmtree(gone)
+    before = snapshot(cluster)
+    with pytest.raises(PostgresError, match=f"{gone}, which is no longer there"):
+        back(cluster)
+    assert snapshot(cluster) == before
 
 
 def test_a_second_recovery_and_both_ways_back(cluster):
