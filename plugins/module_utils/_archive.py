@@ -16,6 +16,7 @@ from itertools import accumulate
 from ._wal import HISTORY, SEGMENT, segment_name, system_identifier
 
 XLOGDB_LINE = re.compile(r"^([0-9A-F]{24})[ \t]+(\d+)[ \t]+(\d+(?:\.\d+)?)(?:[ \t]+(\w+).*)?$", re.MULTILINE)
+XLOGDB_HISTORY = re.compile(r"^([0-9A-F]{8}\.history)[ \t]", re.MULTILINE)
 RECEIVED = re.compile(r"([0-9A-F]{24})(\.partial)?")
 DUPLICATE = re.compile(r"([0-9A-F]{24})\.[0-9]{8}T[0-9]{6}Z\.duplicate")
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
@@ -30,11 +31,12 @@ UNLISTED = "on the disk, but not in xlog.db: type barman rebuild-xlogdb"
 class Archive:
     """The segments of one server. Segment names sort as WAL does, timeline first."""
 
-    def __init__(self, wals_directory=None, listed=None, on_disk=None, histories=(), duplicates=(), received=None):
+    def __init__(self, wals_directory=None, listed=None, on_disk=None, histories=(), duplicates=(), received=None, listed_histories=None):
         self.wals_directory = wals_directory
         self.listed = listed or {}                # name -> (bytes, file time, compression or None)
         self.names = sorted(self.listed)
-        self.histories = sorted(histories)        # names of *.history files
+        self.histories = sorted(histories)        # names of *.history files on the disk
+        self.listed_histories = set(self.histories if listed_histories is None else listed_histories)
         self.duplicates = duplicates              # pairs name, system identifier or None
         self.received = received or {}            # name -> path of what has come and is not archived yet, the last of a stream in part
         self.faults = {}                          # reason -> names that cannot be restored for it
@@ -63,6 +65,16 @@ class Archive:
             found[name], last = self.received[name], last + 1
         return found
 
+    def gone(self, names):
+        """Which of these segments, and which history files, xlog.db lists although they are not on the disk: Barman's copy ends there with an error."""
+        lost = set(self.faults.get(GONE, ())) & set(names)
+        return sorted(lost | self.listed_histories - set(self.histories))
+
+    def history(self, timeline):
+        """The name of a timeline's history file, and what keeps it from being copied: null if nothing does."""
+        name = f"{timeline:08X}.history"
+        return name, NOT_ARCHIVED if name not in self.histories else UNLISTED if name not in self.listed_histories else None
+
     def bytes_between(self, first, last):
         """The bytes of all listed segments from first to last, both names included."""
         low, high = bisect.bisect_left(self.names, first), bisect.bisect_right(self.names, last)
@@ -89,25 +101,26 @@ def read_archive(server):
         return Archive()
     wals = server.directory("wals_directory")
     received = _received(server)                  # before what is archived, so that nothing on its way there is in neither
-    listed = _read_xlogdb(server, wals)           # before the disk: Barman lists a segment after it has put it there
+    listed, listed_histories = _read_xlogdb(server, wals)           # before the disk: Barman lists a segment after it has put it there
     on_disk, histories = _scan(wals)
     if listed is None:                            # Barman rebuilds a missing xlog.db before it reads it
         listed = {name: _stat(os.path.join(wals, name[:16], name)) for name in on_disk}
-    return Archive(wals, listed, on_disk, histories, _duplicates(server.directory("errors_directory")), received)
+    return Archive(wals, listed, on_disk, histories, _duplicates(server.directory("errors_directory")), received, listed_histories)
 
 
 def _read_xlogdb(server, wals):
-    """name -> (bytes, file time) of every segment in SERVER-xlog.db (Barman 3.13 and later) or wals/xlog.db."""
+    """name -> (bytes, file time) of every segment in SERVER-xlog.db (Barman 3.13 and later) or wals/xlog.db, and the names of the history files there."""
     for path in (os.path.join(server.directory("xlogdb_directory"), f"{server.name}-xlog.db"), os.path.join(wals, "xlog.db")):
         try:
             with open(path, encoding="utf-8", errors="replace") as source:
-                return {
-                    name: (int(size), float(time), None if compression in ("", "None") else compression)
-                    for name, size, time, compression in XLOGDB_LINE.findall(source.read())
-                }
+                text = source.read()
         except FileNotFoundError:
             continue
-    return None
+        return {
+            name: (int(size), float(time), None if compression in ("", "None") else compression)
+            for name, size, time, compression in XLOGDB_LINE.findall(text)
+        }, XLOGDB_HISTORY.findall(text)
+    return None, None
 
 
 def _scan(wals):

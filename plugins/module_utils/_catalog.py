@@ -41,6 +41,7 @@ def read_server(server, archive, include_wal=False, windows=True):
     return dict(
         name=server.name,
         active=server.active,
+        passive=server.passive,
         backups=backups,
         timelines=timelines,
         wal=dict(_wal(archive, backups, tree, include_wal), received=[dict(name=name, path=path) for name, path in sorted(ends.received.items())]),

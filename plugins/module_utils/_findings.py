@@ -5,7 +5,7 @@
 
 Facts are the answers of the hosts as the role has registered them: server, host (inventory name), confirm, archived, tablespaces (as asked for),
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
-running server, empty without one), unarchived (pg_wal_search_info of its pg_wal), host_wal (WAL that is not archived, see
+running server, empty without one), live_said (why a server that runs does not answer, else empty), unarchived (pg_wal_search_info of its pg_wal), host_wal (WAL that is not archived, see
 _hostwal.py), now (ISO 8601), clone (what only a clone's host is asked, empty in place), asked (the target as it was typed), drop
 (the transaction that it was found by, empty without one), to_barman (the result of trying the way to Barman), processes (lines of
 ps), under_way (who else recovers it, empty without one), records (of earlier recoveries, the newest first), wanted (the target as
@@ -19,8 +19,9 @@ import re
 from datetime import datetime
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import loss, reads_to
-from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding, human, similar
+from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding, human, similar, space_findings
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import EVER
+from ansible_collections.pgrescue.barman.plugins.module_utils._replay import REFUSES_LOGIN
 from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 from ansible_collections.pgrescue.barman.plugins.module_utils._way_back import ENDED
@@ -48,8 +49,9 @@ def recovery_plan(facts):
     findings = [one for one in plan["findings"] if not ELSEWHERE.fullmatch(one["check"])] if facts["clone"] else restore_findings(plan["findings"])
     if latest:
         plan["target_timeline"] = window["timeline"]
-        # What depends on the target is said of the target that was typed.
-        findings = [target_in_server(window, facts["restore"]["target"], facts["unarchived"]),
+        # What depends on the target is said of the target that was typed; but no way to the archive's end is none to what comes after it.
+        unreached = [one for one in findings if one["check"] == "target"] if facts.get("latest") and not plan["backup_id"] else []
+        findings = [*(unreached or [target_in_server(window, facts["restore"]["target"], facts["unarchived"])]),
                     *(one for one in findings if one["check"] not in ("target", "clocks")),
                     *(one for one in facts["restore"]["findings"] if one["check"] == "clocks")]
     elif archives and could_be_in_server(facts, window):
@@ -109,7 +111,8 @@ def in_server(facts, window):
     plan, live = facts["restore"], facts["live"]
     if not could_be_in_server(facts, window):
         return None
-    target, fitting = plan["target"], [one for one in facts["catalogue"]["backups"] if one["backup_id"] in window["backup_ids"]]
+    target, wanted = plan["target"], facts["wanted"].get("backup_id")
+    fitting = [one for one in facts["catalogue"]["backups"] if one["backup_id"] in window["backup_ids"] and wanted in (None, "", one["backup_id"])]
     moment = target["utc"] or facts["drop"].get("commit_time")
     if moment:
         if _moment(moment) < _reached_by(facts["catalogue"], window):
@@ -201,9 +204,10 @@ def host_findings(facts, plan, backup, archives):
         running_elsewhere(cluster),
         system_identifier(cluster, backup, facts["server"], facts["confirm"]),
         cluster_major(cluster, backup),
+        new_timeline(facts["catalogue"], plan["new_timeline"]),
         *space_unless_asked(cluster, plan),
         *set_aside(cluster),
-        running_server(cluster, facts["live"]),
+        running_server(cluster, facts["live"], facts["live_said"]),
         not_archived_yet(facts if archives else dict(facts, live={})),
         archiving(cluster, facts["arms"], facts["live"], facts["archive_timeout"]),
         ssh_to_barman(facts["to_barman"], facts["barman_address"], facts["postgres_user"]),
@@ -215,6 +219,13 @@ def host_findings(facts, plan, backup, archives):
 
 def server_active(catalogue):
     """Whether Barman works for this server."""
+    if catalogue["passive"]:
+        return finding(
+            "server_active", False, f"server {catalogue['name']} is passive on this Barman host: it has primary_ssh_command",
+            "It only copies what another Barman host has. The recovered server could archive nothing here and would have no backup.",
+            "Put that host into the inventory and recover from there. Is it lost, take primary_ssh_command out of Barman's configuration of the server; "
+            "a clone (destination_host, destination_directory) can be made from here as it is.",
+        )
     return finding(
         "server_active", catalogue["active"], f"server {catalogue['name']} has active = {'true' if catalogue['active'] else 'false'}",
         "Barman takes neither WAL nor backups of an inactive server, so the recovered one would have none; before 3.17 it does not restore either.",
@@ -241,6 +252,7 @@ def clone_findings(facts, plan, backup):
     cluster, clone = facts["cluster"], facts["clone"]
     real, major, parent = cluster["real_data_directory"], (backup.get("postgresql_version") or 0) // 10000, clone["parent"]
     taken = cluster["config_file"] if (cluster["config_file"] or "").startswith("/etc/") else clone["configuration"]
+    inside = [one for one in clone["directories"] if one["inside"]]
     made = next((one for one in facts["records"] if one.get("outcome") == "cloned" and (one["host"], one["directory"]) == (facts["host"], real)), None)
     return [
         under_way(facts["under_way"]),
@@ -268,10 +280,24 @@ def clone_findings(facts, plan, backup):
             "port", not clone["port_taken"], f"port {clone['port'] or 'the first that is free'}{' is taken' if clone['port_taken'] else ''}",
             "Another server listens there.", "Give another destination_port, or leave it out.",
         ),
-        space(cluster, plan["restore_bytes"]),
+        finding(
+            "inside", not inside, "; ".join(f"{one['path']} lies in {one['inside']}, which belongs to a cluster" for one in inside)
+            or "no directory lies in one of another cluster",
+            "It would be in the backups of that cluster, and be set aside with it.", "Give another destination_directory, or map the tablespace to another one.",
+        ),
+        *clone_space(plan, clone["directories"]),
         note("postgresql", f"PostgreSQL {major} is installed where it is missing"),
         note("origin", "left alone; the clone does not archive", "What the origin has not archived yet is not in the clone."),
     ]
+
+
+def clone_space(plan, directories):
+    """Whether each file system of the clone's host has room. directories: as pg_cluster_info tells, the data directory first."""
+    if plan["restore_bytes"] is None:
+        return []
+    sizes = {directories[0]["path"]: plan["restore_bytes"], **{one["path"]: one["bytes"] for one in plan["directories"]}}
+    places = [dict(real=one["path"], filesystem=one["mount_point"], free=one["free_bytes"]) for one in directories]
+    return space_findings(places, [sizes.get(one["path"]) for one in directories])
 
 
 def tablespaces_of_wal(facts, paths):
@@ -355,6 +381,18 @@ def cluster_major(cluster, backup):
     )
 
 
+def new_timeline(catalogue, number):
+    """Whether the timeline of the recovered server is a new one for the archive. PostgreSQL takes the first number without a history file there."""
+    used = [one["timeline"] for one in catalogue["timelines"] if one["last_wal"]] + [one["timeline"] for one in catalogue["backups"]]
+    return finding(
+        "new_timeline", number not in used or number is None,
+        f"the recovered server will be on timeline {number or 'unknown'}{', of which the archive has WAL or a backup, but no history file' if number in used else ''}",
+        "The new WAL would have the names of that which is archived, and Barman would refuse it.",
+        f"pg_wal of a server that was ever on timeline {number} has {number or 0:08X}.history. Put it into Barman's wals_directory of {catalogue['name']}, then "
+        f"type on that host, as Barman's user: barman rebuild-xlogdb {catalogue['name']}",
+    )
+
+
 def space(cluster, restore_bytes):
     """Whether there is room beside the old data."""
     need, free = int((restore_bytes or 0) * SPARE), cluster["free_bytes"]
@@ -381,14 +419,19 @@ def set_aside(cluster):
     )] if told else []
 
 
-def running_server(cluster, live):
-    """What runs, and whether it is a primary."""
+def running_server(cluster, live, said):
+    """What runs, whether it is a primary, and whether it lets us in. said: why it does not answer, if it does not."""
     if cluster["running"] is None:
         return finding("running_server", True, "not running")
     who = f" ({live['who']})" if live.get("who") else ""
-    clients = f", {live['clients']} clients connected{who}" if live else ", but it does not answer"
+    clients = f", {live['clients']} clients connected{who}" if live else f", but it does not answer: {' '.join(said.split())}" if said else ", but it does not answer"
     standby = bool(live and live["in_recovery"])
     found = f"running as process {cluster['running']}{clients}{', a standby' if standby else ''}"
+    if not live and REFUSES_LOGIN.search(said):
+        return finding(
+            "running_server", False, found, "The recovered server would not let us in either, so nobody could see where its replay stops.",
+            "Let that user in on the local socket, by a first line in pg_hba.conf: local all postgres peer, and reload PostgreSQL.",
+        )
     if not standby:
         return note("running_server", found, "It is stopped for the recovery, and its clients are disconnected.")
     return finding(

@@ -129,6 +129,35 @@ def content_finding(wrong, read, count):
     )
 
 
+def listed_finding(gone, server):
+    """Whether all that Barman copies is there. It copies more than replay reads: whatever xlog.db lists of the target's timeline and of older ones."""
+    return finding(
+        "wal_listed", not gone, f"xlog.db lists {', '.join(gone[:5])}{f' and {len(gone) - 5} more' if len(gone) > 5 else ''}, but the files are gone" if gone
+        else "all that Barman copies is there",
+        "Barman would copy them too, though replay does not read them, and end with an error when PostgreSQL is stopped already.",
+        f"Have Barman list what there is; type on its host, as its user: barman rebuild-xlogdb {server}",
+    )
+
+
+def history_finding(timeline, name, why, server):
+    """Whether PostgreSQL can tell where the target's timeline left the others. why: what keeps its history file from being copied."""
+    return finding(
+        "history", not why, f"{name} is {why or 'in the archive'}", f"Without it PostgreSQL ends at once: recovery target timeline {timeline} does not exist.",
+        f"pg_wal of a server that was ever on timeline {timeline} has the file. Put it into Barman's wals_directory of {server}, then type on that host, as "
+        f"Barman's user: barman rebuild-xlogdb {server}",
+    )
+
+
+def snapshot_finding(backup, words):
+    """Whether Barman is told where the disks of a snapshot are attached; None for another backup."""
+    name = backup["backup_id"]
+    return finding(
+        "snapshot", any(word.startswith("--snapshot-recovery-instance") for word in words), f"backup {name} is a snapshot of cloud disks",
+        "Its data lies in no directory of Barman's, so it cannot be copied from here.",
+        "Name another one as backup_id, or restore it with Barman's own options (--snapshot-recovery-instance).",
+    ) if backup["type"] == "snapshot" else None
+
+
 def deleted_finding(backup, held):
     """Whether Barman is deleting the backup that is chosen."""
     name = backup["backup_id"]
@@ -306,14 +335,14 @@ def comes_too_late(listed, needed, timeline, last):
 
 
 def copied_segments(names, backup, target, timeline, options, version, bound):
-    """How many of the archived segments Barman copies, as its Server.get_required_xlog_files chooses them: of every timeline up to the
+    """Which of the archived segments Barman copies, as its Server.get_required_xlog_files chooses them: of every timeline up to the
     target's, also of those that it does not descend from. names: all that are in the archive."""
     last = None
     if version >= SINCE["copies_all_wal_for_a_time"] and not options["all_wal"]:
         last = backup["end_wal"] if target.type == "immediate" else None
         if bound is not None:
             last = segment_name(timeline, bound // backup["wal_segment_bytes"], backup["wal_segment_bytes"])
-    return sum(backup["begin_wal"] <= name and segment_timeline(name) <= timeline and (last is None or name <= last) for name in names)
+    return [name for name in names if backup["begin_wal"] <= name and segment_timeline(name) <= timeline and (last is None or name <= last)]
 
 
 def estimate(backup, restore_bytes):
@@ -322,13 +351,14 @@ def estimate(backup, restore_bytes):
     return math.ceil(restore_bytes * seconds / copied) if seconds and copied and restore_bytes and copied * 2 > restore_bytes else None
 
 
-def assemble(server, backup, why, target, timeline, wal, restore_bytes, findings, spaces):
+def assemble(server, backup, why, target, timeline, wal, restore_bytes, findings, spaces, directories, new_timeline):
     """The plan as the contract has it."""
     return dict(
         server=server, backup_id=backup["backup_id"] if backup else None, why=why, target=target.shown, target_timeline=timeline,
+        new_timeline=new_timeline,
         wal=dict(required=wal["required"] if wal else None, missing=wal["missing"] if wal else [], end_lsn=wal["end_lsn"] if wal else None,
                  tablespaces=[dict(oid=oid, location=location) for oid, location in spaces.items()]),
-        restore_bytes=restore_bytes, estimate_seconds=estimate(backup, restore_bytes) if backup else None,
+        restore_bytes=restore_bytes, directories=directories, estimate_seconds=estimate(backup, restore_bytes) if backup else None,
         findings=findings, feasible=all(one["ok"] for one in findings),
     )
 

@@ -85,6 +85,8 @@ def clusters(root=DEBIAN):
         version, cluster = config.split(os.sep)[-3:-1]
         settings = read_settings(config)
         data = settings.get("data_directory") or os.path.dirname(config)
+        # What ALTER SYSTEM has said wins, as far as this user may read it.
+        settings.update(read_settings(os.path.join(data, "postgresql.auto.conf")))
         found.append(dict(version=version, cluster=cluster, config_file=config, settings=settings, data_directory=data))
     return found
 

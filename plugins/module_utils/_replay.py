@@ -25,6 +25,8 @@ STOP = re.compile(
 )
 # What restore_command says for itself; that it does not find a segment is no fault, so PostgreSQL looks for the end of WAL.
 BROKEN = re.compile(r"^\w+: .*: ((?:No space left on device|Disk quota exceeded|Input/output error|Permission denied|Read-only file system)$)", re.MULTILINE)
+# PostgreSQL, and libpq for it, to a user who will not get in by waiting.
+REFUSES_LOGIN = re.compile(r"authentication failed|pg_hba\.conf|no password supplied|role \".*\" does not exist|is not permitted to log in")
 LAST_COMMIT = re.compile(rf"last completed transaction was at log time {TIME}")
 WALDUMP = re.compile(rf"tx:\s*(?P<xid>[0-9]+), lsn: (?P<lsn>[0-9A-F/]+),.*desc: (?P<kind>COMMIT|ABORT)(?:_PREPARED)? .*?{TIME}")
 # The settings that must not be smaller than on the origin, as pg_controldata and PostgreSQL name them. Since 14 replay pauses when one is.

@@ -8,9 +8,10 @@ import os
 import re
 import time
 from contextlib import contextmanager, suppress
+from itertools import count
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
-from ansible_collections.pgrescue.barman.plugins.module_utils._archive import read_archive
+from ansible_collections.pgrescue.barman.plugins.module_utils._archive import GONE, read_archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BACKUP_ID, Barman, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, read_server, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._check import is_locked
@@ -28,6 +29,13 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._wal import (
     WalError, find_waldump, parse_lsn, segment_name, segment_number, segment_timeline,
 )
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
+
+
+def check_tablespace(name):
+    """Return the name of a tablespace when Barman takes it in --tablespace NAME:LOCATION, else raise BarmanError. PostgreSQL allows nearly any name."""
+    if re.fullmatch(r"[^-:\x00-\x1f\x7f][^:\x00-\x1f\x7f]*", name):
+        return name
+    raise BarmanError(f"tablespace {name[:80]!r} cannot be mapped: Barman takes no name that is empty, holds ':' or begins with '-'. Take it out of tablespaces.")
 
 
 def checked(params):
@@ -52,7 +60,7 @@ def checked(params):
         params,
         destination_directory=destination,
         staging_path=check_path(params["staging_path"], "staging_path") if params["staging_path"] else None,
-        tablespaces={check_name(name, "tablespace"): check_path(path, f"tablespace {name}") for name, path in params["tablespaces"].items()},
+        tablespaces={check_tablespace(name): check_path(path, f"tablespace {name}") for name, path in params["tablespaces"].items()},
         ssh=check_ssh(params["remote_ssh_command"]),
         barman_address=check_name(params["barman_address"], "barman_address") if params["barman_address"] else None,
     )
@@ -67,7 +75,7 @@ class Restore:
         self.barman = Barman(params["barman_executable"], params["barman_config"])
         self.destination = Destination(self.options["ssh"])
         self.state = self.look = self.request = self.backup = self.timeline = self.places = self.staging = self.bound = None
-        self.received, self.spaces = [], {}
+        self.received, self.spaces, self.directories = [], {}, []
 
     def plan(self):
         """Everything known beforehand, as the contract's plan."""
@@ -80,16 +88,18 @@ class Restore:
         backup, timeline, why, place = self._choose(configured, archive, server)
         wal = required_wal(server, backup, self.target, timeline, place) if backup else None
         findings = _plan.catalogue_findings(server, configured.active, backup, why, wal, self.barman.version)
+        findings += filter(None, [backup and _plan.snapshot_finding(backup, options["extra_args"])])
         if backup and not server["problem"]:
             findings += self._archive_findings(configuration, backup, wal)
         if options["delta"]:
             findings.append(_plan.delta_finding(self.barman.version, backup))
-        size = end = None
+        size = end = new_timeline = None
         if backup:
             if self.target.type == "latest":
                 end = windows_of(server, timeline)[-1]["end_lsn"]
             self.bound = self._bound(configured, archive, backup, timeline, wal, place)
-            size = (restored_bytes(backup) or 0) + self._copied(server, backup, timeline, wal) * backup["wal_segment_bytes"]
+            size = (restored_bytes(backup) or 0) + self._to_copy(server, archive, backup, timeline, wal, findings) * backup["wal_segment_bytes"]
+            new_timeline = next(number for number in count(timeline + 1) if archive.history(number)[1])
             self.staging = staging_of(backup, self.barman.version, configured, options)
             self.backup, self.timeline = backup, timeline
             self.received = [one for one in server["wal"]["received"] if segment_timeline(one["name"]) == timeline]
@@ -97,7 +107,9 @@ class Restore:
         looked = backup or next((one for one in reversed(server["backups"]) if one["postgresql_version"]), None)
         if looked:
             findings += self._destination_findings(configuration, looked, size)
-        return _plan.assemble(options["server"], backup, why, self.target, timeline, wal and dict(wal, end_lsn=end), size, findings, self.spaces)
+        return _plan.assemble(
+            options["server"], backup, why, self.target, timeline, wal and dict(wal, end_lsn=end), size, findings, self.spaces, self.directories, new_timeline,
+        )
 
     def _choose(self, configured, archive, server):
         """backup, timeline, why, and the place of a transaction or restore point, which WAL itself tells."""
@@ -139,12 +151,18 @@ class Restore:
         late = _plan.comes_too_late(archive.listed, wal["names"], timeline, segment_name(timeline, bound // size, size))
         return parse_lsn(_plan.LAST_LSN) if late else bound
 
-    def _copied(self, server, backup, timeline, wal):
-        """How many segments are copied before PostgreSQL starts, or fetched while it replays."""
+    def _to_copy(self, server, archive, backup, timeline, wal, findings):
+        """How many segments are copied before PostgreSQL starts, or fetched while it replays. What is found of their files is added to the findings."""
+        name, why = archive.history(timeline)
+        if timeline > 1:                                       # the first one has none
+            findings.append(_plan.history_finding(timeline, name, why, server["name"]))
         if self.options["wal_delivery"] == "get":
             return wal["required"]
-        names = [entry["name"] for entry in server["wal"]["segments"]]
-        return _plan.copied_segments(names, backup, self.target, timeline, self.options, self.barman.version, self.bound)
+        there = [entry["name"] for entry in server["wal"]["segments"]]
+        names = _plan.copied_segments(there + archive.faults.get(GONE, []), backup, self.target, timeline, self.options, self.barman.version, self.bound)
+        gone = [one for one in archive.gone(names) if not any(hole["first"] <= one <= hole["last"] for hole in wal["missing"])]
+        findings.append(_plan.listed_finding(gone, server["name"]))
+        return len(names)
 
     def _archive_findings(self, configuration, backup, wal):
         """What is read of the WAL and of the backup themselves."""
@@ -187,12 +205,15 @@ class Restore:
         if options["ssh"]:
             findings.append(_plan.clock_finding(self.target, self.look["host"]))
         self.places = places
+        if size is not None:
+            sizes = self._sizes(configuration, backup, places, size)
+            self.directories = [dict(path=path, bytes=one) for path, one in zip([options["destination_directory"], *places.values()], sizes)]
         self.request = _plan.request(options["server"], backup, self.timeline, self.target, places, options)
         self.state = _plan.condition(self.look["places"][0], self.request)
         running = running_restores(self.look["places"][0]["real"], options["server"])
         findings += _plan.destination_findings(self.look, self.state, backup, dict(options, tablespace_names=[*places, *made]), options["ssh"], running)
         if self.state not in ("complete", "incomplete") and not options["delta"]:
-            findings += _plan.space_findings(self.look["places"], self._sizes(configuration, backup, places, size)) if size is not None else []
+            findings += _plan.space_findings(self.look["places"], [one["bytes"] for one in self.directories]) if self.directories else []
         if self.staging and self.state != "complete":
             look = self._staging_host().look(backup["postgresql_version"] // 10000, [self.staging.path])
             findings += staging_findings(self.staging, backup, look, configuration.server(options["server"]).options.get("path_prefix"))

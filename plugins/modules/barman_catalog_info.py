@@ -119,6 +119,10 @@ servers:
       description: Whether Barman takes WAL and backups of it (C(active) in its configuration, and not C(disabled)).
       type: bool
       returned: success
+    passive:
+      description: Whether this Barman only copies what another one has of it (C(primary_ssh_command) in its configuration).
+      type: bool
+      returned: success
     backups:
       description: Its backups, oldest first.
       type: list

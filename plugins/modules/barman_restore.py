@@ -232,6 +232,9 @@ plan:
     target_timeline:
       description: The timeline on which replay ends.
       type: int
+    new_timeline:
+      description: The timeline on which PostgreSQL would be after a promotion, the first one without a history file in the archive. Null without a backup.
+      type: int
     wal:
       description: >-
         The WAL segments between backup and target, C(required) (a number) and C(missing) (ranges), and C(tablespaces), those that replay makes at the
@@ -242,6 +245,17 @@ plan:
     restore_bytes:
       description: The bytes of backup and WAL, null if they are not known.
       type: int
+    directories:
+      description: What of it goes where, the data directory with its WAL first, then the tablespaces. Empty if it is not known.
+      type: list
+      elements: dict
+      contains:
+        path:
+          description: The directory.
+          type: str
+        bytes:
+          description: The bytes that go there, null for a tablespace of which that is not known; then they are counted with the data directory.
+          type: int
     estimate_seconds:
       description:
         - How many seconds the copy will take at the rate of the backup's own, null where that was not measured or most of it was linked. Replay comes after it.

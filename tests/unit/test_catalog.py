@@ -364,3 +364,23 @@ def test_when_a_branch_was_written_to_again(world):
     assert again > moment and ends.resumed(1, first, again - timedelta(microseconds=1)) == again
     # What was archived before the moment cannot hold it, and a segment that is not there holds nothing.
     assert ends.resumed(1, first, moment + timedelta(days=1)) is None and ends.resumed(1, last + 1, moment) is None
+
+
+def test_what_barman_would_copy_and_is_gone(world):
+    """Barman copies what xlog.db lists of other branches too, and every history file; one that is gone ends the copy."""
+    archive = read_archive(world.configuration.server("main"))
+    assert archive.gone(archive.names) == [] and archive.history(2) == ("00000002.history", None)
+    lost = segments(world, 1)[-1]
+    lost.unlink()
+    (world.wals / "00000003.history").unlink()
+    archive = read_archive(world.configuration.server("main"))
+    assert archive.gone(archive.names) == [lost.name, "00000003.history"] and archive.gone([]) == ["00000003.history"]
+    assert archive.history(3)[1].startswith("never archived")
+
+
+def test_a_history_file_that_is_not_listed_is_not_copied(world):
+    for path in (world.wals / "xlog.db", world.directory / "main" / "main-xlog.db", *world.directory.rglob("main-xlog.db")):
+        if path.exists():
+            path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("00000002.history")))
+    archive = read_archive(world.configuration.server("main"))
+    assert archive.gone(archive.names) == [] and "not in xlog.db" in archive.history(2)[1] and archive.history(3)[1] is None

@@ -23,11 +23,11 @@ LIVE = dict(in_recovery=False, clients=2, who="2 of app in shop from 10.0.0.9", 
             seconds=12, lsn="0/5000200", next_xid="800")
 NEVER = _findings.finding("target", False, "not in the archive.")
 BACKUP = dict(
-    backup_id="20261123T034949", system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00", tablespaces=[], keep="none",
+    backup_id="20261123T034949", timeline=1, system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00", tablespaces=[], keep="none",
 )
 PLAN = dict(
     server="main", backup_id=BACKUP["backup_id"], why="", target=dict(type="time", value="", utc="2026-11-23T04:00:00+00:00"), target_timeline=1,
-    wal=dict(required=3, missing=[], tablespaces=[]), restore_bytes=1 << 30, estimate_seconds=None, feasible=True,
+    wal=dict(required=3, missing=[], tablespaces=[]), new_timeline=2, restore_bytes=1 << 30, directories=[], estimate_seconds=None, feasible=True,
     findings=[_findings.finding("target", True, "reachable"), _findings.finding("wal", True, "3 segments")],
 )
 WINDOW = dict(timeline=1, end_time="2026-11-23T04:10:00.5+00:00", end_lsn="0/4000100", backup_ids=[BACKUP["backup_id"]])
@@ -36,7 +36,8 @@ FACTS = dict(
     server="main", host="lab", confirm="", asked="target_time=", drop={}, clone={}, archived=False,
     barman_address="barman", postgres_user="postgres", tablespaces={},
     data="keep", cluster=CLUSTER, live=LIVE, under_way="", records=[], wanted=dict(type="latest"), arms=False, archive_timeout=180,
-    catalogue=dict(name="main", active=True, backups=[BACKUP], windows=[WINDOW], timelines=[dict(timeline=1, current=True, begin_time=None)],
+    live_said="", catalogue=dict(name="main", active=True, passive=False, backups=[BACKUP], windows=[WINDOW],
+                   timelines=[dict(timeline=1, current=True, begin_time=None, last_wal="000000010000000000000004")],
                    wal=dict(segment_bytes=1 << 24)),
     unarchived={},
     to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={}, full=[], wal_tablespaces=[],
@@ -72,6 +73,20 @@ def test_nothing_is_wrong():
     assert found["plan"]["feasible"]
     assert [entry["check"] for entry in found["plan"]["findings"] if not entry["ok"]] == []
     assert len({entry["check"] for entry in found["plan"]["findings"]}) == len(found["plan"]["findings"])
+
+
+@pytest.mark.parametrize("said, ok", [
+    ("", True),
+    ("FATAL:  sorry, too many clients already", True),
+    ('FATAL:  Peer authentication failed for user "postgres"', False),
+    ('FATAL:  role "postgres" does not exist', False),
+    ("fe_sendauth: no password supplied", False),
+])
+def test_a_server_that_does_not_answer(said, ok):
+    """One that will never let us in would not do so while it replays either, and a whole copy would have been in vain."""
+    found = FilterModule().filters()["recovery_plan"](dict(copy.deepcopy(FACTS), live={}, live_said=said))["plan"]
+    told = next(entry for entry in found["findings"] if entry["check"] == "running_server")
+    assert (told["ok"], found["feasible"]) == (ok, ok) and " ".join(said.split()) in told["found"]
 
 
 def test_the_same_recovery_again_is_said():
@@ -115,6 +130,7 @@ def test_all_red_findings_are_told_at_once():
     ("space", dict(plan=dict(restore_bytes=None)), True, "not known"),
     ("space", dict(plan=dict(findings=[_findings.finding("space", False, "1 of 2 in /", "x", "y")])), False, "1 of 2 in /"),
     ("server_active", dict(catalogue=dict(FACTS["catalogue"], active=False)), False, "active = false"),
+    ("server_active", dict(catalogue=dict(FACTS["catalogue"], passive=True)), False, "is passive on this Barman host"),
     ("other_recovery", dict(under_way="server main is being recovered by maria@a since 3"), False, "by maria@a since 3"),
     ("running_elsewhere", dict(cluster=dict(strangers=[42, 43])), False, "process 42, 43, and its postmaster.pid does not say so"),
     ("running_server", dict(live=dict(in_recovery=True)), False, "a standby"),
@@ -208,12 +224,40 @@ def test_a_moment_that_nobody_holds(changes):
     assert judge(plan=LATE, **changes)["latest"] is None
 
 
+def test_behind_a_hole_the_running_server_is_no_help():
+    """What it has not archived yet lies behind WAL that is gone, so the way to the archive's end ends there too."""
+    first = judge(plan=LATE)
+    assert first["latest"]
+    hole = dict(PLAN, backup_id=None, feasible=False, findings=[red("target", "WAL 000000010000000000000006 is missing")])
+    found = judge(plan=LATE, latest=hole)["plan"]
+    assert not found["feasible"] and [entry["found"] for entry in found["findings"] if not entry["ok"]] == ["WAL 000000010000000000000006 is missing", "apart"]
+
+
+@pytest.mark.parametrize("named, there", [("", True), (BACKUP["backup_id"], True), ("20200101T000000", False)])
+def test_a_backup_that_is_named_counts_after_the_archive_too(named, there):
+    found = judge(plan=dict(LATE, findings=[NEVER]), wanted=dict(type="time", backup_id=named))
+    assert bool(found["latest"]) == there and found["plan"]["feasible"] == there
+
+
+@pytest.mark.parametrize("number, timelines, backups, ok", [
+    (2, [], [], True),
+    (2, [dict(timeline=2, last_wal="000000020000000000000004")], [], False),       # its history file was lost
+    (2, [dict(timeline=2, last_wal=None)], [], True),
+    (2, [], [dict(BACKUP, timeline=2)], False),
+    (3, [dict(timeline=2, last_wal="000000020000000000000004")], [], True),
+    (None, [], [], True),
+])
+def test_the_new_timeline_is_new(number, timelines, backups, ok):
+    found = _findings.new_timeline(dict(name="main", timelines=timelines, backups=backups), number)
+    assert found["ok"] == ok and (ok or "00000002.history" in found["fix"])
+
+
 @pytest.mark.parametrize("begun, ended, there", [
     ("2026-11-23T04:15:00+00:00", None, True), ("2026-11-23T04:25:00+00:00", None, False), (None, "2026-11-23T04:25:00+00:00", False),
 ])
 def test_a_moment_before_the_live_branch(begun, ended, there):
     """Nothing of the live branch is archived yet, so when it began is not known; other branches, with smaller numbers, were there before it."""
-    timelines = [dict(timeline=number, current=number == 3, begin_time=begun if number == 2 else None) for number in (1, 2, 3)]
+    timelines = [dict(timeline=number, current=number == 3, begin_time=begun if number == 2 else None, last_wal=None) for number in (1, 2, 3)]
     windows = [dict(WINDOW, timeline=2, end_time=ended), dict(WINDOW, timeline=3, end_time=None)]
     found = judge(plan=dict(LATE, target_timeline=None), catalogue=dict(FACTS["catalogue"], timelines=timelines, windows=windows))
     assert found["latest"] == (dict(backup_id=BACKUP["backup_id"], timeline=3) if there else None)
@@ -224,7 +268,8 @@ def test_a_moment_before_the_live_branch(begun, ended, there):
 ])
 def test_a_live_branch_of_which_nothing_is_archived(fork, backup_end, latest):
     """As after a recovery by hand: its history file is archived with the promotion, its first segment when that is full."""
-    timelines = [dict(timeline=1, current=False, begin_time=None), dict(timeline=2, current=True, begin_time=None, parent=1, switch_lsn=fork)]
+    timelines = [dict(timeline=1, current=False, begin_time=None, last_wal=None),
+                 dict(timeline=2, current=True, begin_time=None, last_wal=None, parent=1, switch_lsn=fork)]
     catalogue = dict(FACTS["catalogue"], timelines=timelines, windows=[dict(WINDOW, begin_lsn="0/3000028")], backups=[dict(BACKUP, end_lsn=backup_end)])
     found = judge(plan=dict(LATE, target_timeline=None), catalogue=catalogue)
     assert found["latest"] == latest
@@ -316,7 +361,8 @@ def test_tablespaces_of_wal(full, own, clone, ok, words, read):
     assert told["ok"] == ok and words in f"{told['found']} {told['fix']}" and found["plan"]["wal"]["tablespaces"] == made
 
 
-CLONE = dict(configuration="", parent=dict(exists=True, pw_name="postgres"), tablespaces=[], port="", port_taken=False)
+CLONE = dict(configuration="", parent=dict(exists=True, pw_name="postgres"), tablespaces=[], port="", port_taken=False, directories=[
+    dict(path="/var/lib/postgresql/17/main_clone", mount_point="/", free_bytes=2 << 30, inside=None)])
 VACANT = dict(real_data_directory="/var/lib/postgresql/17/main_clone", exists=False, empty=True, system_identifier=None, running=None, config_file=None,
               version_directory_major=None)
 
@@ -330,7 +376,8 @@ VACANT = dict(real_data_directory="/var/lib/postgresql/17/main_clone", exists=Fa
     ("parent", {}, dict(parent=dict(exists=True, pw_name="root")), "belongs to root"),
     ("tablespaces_elsewhere", {}, dict(tablespaces=["/srv/history"]), "not empty: /srv/history"),
     ("port", {}, dict(port="5432", port_taken=True), "port 5432 is taken"),
-    ("space", dict(free_bytes=1), {}, "needed"),
+    ("space", {}, dict(directories=[dict(CLONE["directories"][0], free_bytes=1)]), "needed"),
+    ("inside", {}, dict(directories=[dict(CLONE["directories"][0], inside="/var/lib/postgresql/17/main")]), "lies in /var/lib/postgresql/17/main"),
 ])
 def test_clone(check, cluster, clone, found):
     """What the backup's host would be asked is not asked, and what barman_restore said of the Barman host does not count."""
@@ -341,6 +388,15 @@ def test_clone(check, cluster, clone, found):
     assert [entry["check"] for entry in red] == ([check] if check else [])
     assert not found or found in red[0]["found"]
     assert judged["latest"] is None
+
+
+@pytest.mark.parametrize("free, small, red", [(300, 900, []), (300, 700, ["space /srv"]), (200, 900, ["space"])])
+def test_the_room_of_a_clone_is_judged_on_each_file_system(free, small, red):
+    """The data directory on one, a tablespace on another; each has to hold its part only."""
+    directories = [dict(CLONE["directories"][0], free_bytes=free), dict(path="/srv/history", mount_point="/srv", free_bytes=small, inside=None)]
+    parts = [dict(path="/var/lib/postgresql/17/main_clone", bytes=250), dict(path="/srv/history", bytes=750)]
+    plan = judge(clone=dict(CLONE, directories=directories), cluster=VACANT, plan=dict(restore_bytes=1000, directories=parts))["plan"]
+    assert [entry["check"] for entry in plan["findings"] if not entry["ok"]] == red
 
 
 def test_what_earlier_recoveries_have_left():

@@ -80,7 +80,7 @@ NAMES = ["000000010000000000000003", "000000010000000000000004", "00000001000000
 ])
 def test_the_segments_that_barman_copies(given, timeline, bound, version, all_wal, count):
     backup = dict(BACKUP, begin_wal=NAMES[1], end_wal=NAMES[1])
-    assert _plan.copied_segments(NAMES, backup, target(**given), timeline, dict(OPTIONS, all_wal=all_wal), version, bound) == count
+    assert len(_plan.copied_segments(NAMES, backup, target(**given), timeline, dict(OPTIONS, all_wal=all_wal), version, bound)) == count
 
 
 @pytest.mark.parametrize("order, timeline, last, late", [
@@ -270,11 +270,22 @@ def test_catalogue_findings():
     assert [one["check"] for one in _plan.catalogue_findings(server, False, BACKUP, "why", dict(wal, missing=[]), (3, 17, 0)) if not one["ok"]] == []
 
 
+def test_findings_of_what_is_copied():
+    gone = _plan.listed_finding([f"00000001000000000000000{number}" for number in range(7)], "main")
+    assert not gone["ok"] and "and 2 more" in gone["found"] and gone["fix"].endswith("barman rebuild-xlogdb main") and _plan.listed_finding([], "main")["ok"]
+    assert _plan.history_finding(2, "00000002.history", None, "main")["ok"]
+    history = _plan.history_finding(2, "00000002.history", "never archived, or deleted", "main")
+    assert history["found"] == "00000002.history is never archived, or deleted" and "recovery target timeline 2 does not exist" in history["meaning"]
+    snapshot = dict(BACKUP, type="snapshot")
+    assert [_plan.snapshot_finding(snapshot, words)["ok"] for words in ([], ["--snapshot-recovery-instance=db"])] == [False, True]
+    assert _plan.snapshot_finding(dict(BACKUP, type="full"), []) is None
+
+
 def test_plan_and_complaint():
     findings = [_plan.finding("target", True, "fine"), _plan.finding("wal", False, "a hole.", "It would end.", "Do this."),
                 _plan.finding("space", False, "full", "No.", "Make room.")]
     wal = dict(required=3, missing=[], end_lsn=None)
-    plan = _plan.assemble("main", BACKUP, "why", target(time="2026-11-23 03:30:00Z"), 2, wal, 5, findings, {16394: "/srv/hist"})
+    plan = _plan.assemble("main", BACKUP, "why", target(time="2026-11-23 03:30:00Z"), 2, wal, 5, findings, {16394: "/srv/hist"}, [], 3)
     assert not plan["feasible"]
     assert (plan["target"]["utc"], plan["target_timeline"], plan["wal"]) == ("2026-11-23T03:30:00+00:00", 2, dict(
         required=3, missing=[], end_lsn=None, tablespaces=[dict(oid=16394, location="/srv/hist")]))
