@@ -187,9 +187,8 @@ def _live_branch(server, moment):
 def _by_lsn(server, lsn, timeline, backup_id, what=None):
     position = parse_lsn(lsn)
     tree = Tree(server["timelines"], server["wal"]["segment_bytes"])
-    for number in tree.line(timeline)[::-1]:
-        child = next((entry for entry in tree.line(timeline) if tree.parents[entry] == number), None)
-        if child is not None and position >= tree.switches[child]:
+    for number, leave in tree.leaves(timeline)[::-1]:
+        if leave is not None and position >= leave:
             continue                                           # the line has left this ancestor before the LSN
         for window in server["windows"]:
             if window["timeline"] != number or window["end_lsn"] is None or position > parse_lsn(window["end_lsn"]):

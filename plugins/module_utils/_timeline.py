@@ -72,11 +72,21 @@ class Tree:
 
     def line(self, timeline):
         """A timeline and its ancestors, itself first."""
-        line = []
-        while timeline is not None and timeline not in line:
-            line.append(timeline)
+        return [number for number, _leave in self.leaves(timeline)]
+
+    def leaves(self, timeline):
+        """A timeline and its ancestors, itself first, each with the LSN at which the line leaves it (None: never).
+
+        A recovery along a branch to a place before its beginning writes a history whose switches do not ascend: PostgreSQL has left an ancestor
+        from the first of all later switches on (tliOfPointInHistory in timeline.c).
+        """
+        found, leave = {}, None
+        while timeline is not None and timeline not in found:
+            found[timeline] = leave
+            switch = self.switches.get(timeline) or 0
+            leave = switch if leave is None else min(leave, switch)
             timeline = self.parents.get(timeline)
-        return line
+        return list(found.items())
 
     def fork(self, timeline):
         """The running number of the segment that holds the timeline's beginning; 0 for the first timeline."""
@@ -94,9 +104,7 @@ class Tree:
     def pieces(self, timeline):
         """Which segments a replay towards a timeline reads: triples timeline, first, last running number (last None: open),
         the oldest ancestor first."""
-        line = self.line(timeline)
-        lasts = [None] + [self.fork(child) - 1 for child in line]
-        return [(number, self.fork(number), last) for number, last in zip(line, lasts)][::-1]
+        return [(number, self.fork(number), None if leave is None else leave // self.size - 1) for number, leave in self.leaves(timeline)][::-1]
 
     def run_at(self, timeline, number):
         """The whole stretch (first, last running number) of a timeline around a segment, or None when it is missing."""
@@ -119,11 +127,11 @@ class Tree:
 
     def can_follow(self, backup, timeline):
         """Whether the timeline's line goes through the backup: it is an ancestor or itself, left after the backup's end."""
-        line = self.line(timeline)
-        if backup["timeline"] not in line:
+        leaves = dict(self.leaves(timeline))
+        if backup["timeline"] not in leaves:
             return False
-        index = line.index(backup["timeline"])
-        return index == 0 or parse_lsn(backup["end_lsn"]) <= (self.switches[line[index - 1]] or 0)
+        leave = leaves[backup["timeline"]]
+        return leave is None or parse_lsn(backup["end_lsn"]) <= leave
 
     def gaps(self, timeline, first, last):
         """The stretches between two running numbers that are missing, as pairs."""

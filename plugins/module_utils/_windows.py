@@ -61,34 +61,32 @@ class WalEnds:
 def read_windows(timelines, backups, tree, ends):
     """windows[] of the contract, by timeline and position; sets begin_time and resumed of the timelines on the way."""
     good = [backup for backup in backups if backup["good"] and backup["begin_lsn"] and backup["end_lsn"] and backup["end_time"]]
-    windows, inherited = [], {}
-    for entry in timelines:                                    # a parent's number is smaller than its children's
+    windows = []
+    for entry in timelines:
         number = entry["timeline"]
-        inherited[number] = _led_in(tree, good, inherited, number)
-        stretches = _stretches(tree, good, inherited[number], number)
+        stretches = _stretches(tree, good, _led_in(tree, good, number), number)
         fork_run = tree.run_at(number, tree.fork(number)) if entry["switch_lsn"] else None
         if fork_run:
             began = ends.began(number, *fork_run, entry["switch_lsn"])
             entry["begin_time"] = _iso(began)
-            again = ends.resumed(entry["parent"], tree.fork(number), began) if began else None
+            again = ends.resumed(entry["parent"], max(tree.fork(number), tree.fork(entry["parent"])), began) if began else None
             if again:
                 next(one for one in timelines if one["timeline"] == entry["parent"])["resumed"].append(_iso(again))
         windows += [_window(entry, run, led_in, own, tree, ends) for run, (led_in, own) in sorted(stretches.items())]
     return windows
 
 
-def _led_in(tree, good, inherited, number):
-    """The good backups from which WAL leads without a hole to the beginning of a timeline."""
-    parent = tree.parents[number]
-    if parent is None:
-        return []
-    fork, switch = tree.fork(number), tree.switches[number]
-    through = inherited.get(parent, []) if tree.whole(parent, tree.fork(parent), fork - 1) else []
-    return through + [
-        backup for backup in good
-        if backup["timeline"] == parent and parse_lsn(backup["end_lsn"]) <= switch
-        and tree.whole(parent, tree.segment(backup["begin_lsn"]), fork - 1)
-    ]
+def _led_in(tree, good, number):
+    """The good backups of ancestors from which WAL leads without a hole to the beginning of a timeline, the oldest ancestor's first."""
+    led_in = []
+    for ancestor, first, last in tree.pieces(number)[-2::-1]:
+        led_in = [
+            backup for backup in good
+            if backup["timeline"] == ancestor and tree.can_follow(backup, number) and tree.whole(ancestor, tree.segment(backup["begin_lsn"]), last)
+        ] + led_in
+        if not tree.whole(ancestor, first, last):
+            break
+    return led_in
 
 
 def _stretches(tree, good, inherited, number):

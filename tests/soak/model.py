@@ -31,7 +31,8 @@ class Ledger:
         while timeline is not None:
             line.append((timeline, leaves))
             branch = self.branches.get(timeline, {})
-            timeline, leaves = branch.get("parent"), branch.get("switch")
+            # Switches need not ascend: a branch may have been recovered to before its own beginning.
+            timeline, leaves = branch.get("parent"), min((lsn for lsn in (leaves, branch.get("switch")) if lsn is not None), default=None)
         return line[::-1]
 
     def on_line(self, timeline, all_of_it=False):

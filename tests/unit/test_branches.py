@@ -8,9 +8,11 @@ than the target, or at the first segment that is missing. SEED and ROUNDS come f
 """
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -82,7 +84,8 @@ class History:
         if not past:
             return
         stop = self.chance.choice(past)
-        while self.parents[branch] and stop[0] < self.parents[branch][1]:
+        ascending = self.chance.random() < 0.5                   # else along the branch that was asked for, though the stop is before its beginning
+        while ascending and self.parents[branch] and stop[0] < self.parents[branch][1]:
             branch = self.parents[branch][0]
         self.ends[self.timeline] = self.lsn
         self.tick()
@@ -112,7 +115,7 @@ class History:
     def follows(self, backup, timeline):
         """Whether a backup lies on the line of a timeline."""
         while timeline != backup[0]:
-            if not self.parents[timeline] or backup[2] > self.parents[timeline][1] and self.parents[timeline][0] == backup[0]:
+            if not self.parents[timeline] or backup[2] > self.parents[timeline][1]:
                 return False
             timeline = self.parents[timeline][0]
         return True
@@ -236,3 +239,29 @@ def test_latest_needs_everything_to_the_end(number):
     if backup:
         assert timeline == history.timeline and required_wal(server, backup, target, timeline)["missing"] == []
         assert not [key for key in history.lost if key[0] == timeline and parse_lsn(backup["begin_lsn"]) // SIZE <= key[1] <= max(history.archived)[1]]
+
+
+def test_a_branch_that_was_recovered_to_before_its_beginning():
+    """00000003.history is '1 0/A00070', '2 0/900070', and PostgreSQL reads it so: timeline 1 up to 0/900070, then timeline 3."""
+    origins = {1: (None, None), 2: (1, "0/A00070"), 3: (2, "0/900070"), 4: (3, "0/980000")}
+    tree = Tree([dict(timeline=number, parent=parent, switch_lsn=lsn) for number, (parent, lsn) in origins.items()], SIZE)
+    assert tree.leaves(3) == [(3, None), (2, 0x900070), (1, 0x900070)]
+    assert tree.leaves(4) == [(4, None), (3, 0x980000), (2, 0x900070), (1, 0x900070)]
+    assert tree.pieces(3) == [(1, 0, 8), (2, 10, 8), (3, 9, None)]
+    between, before = dict(timeline=1, end_lsn="0/980000"), dict(timeline=1, end_lsn="0/900070")
+    assert [tree.can_follow(between, number) for number in (1, 2, 3, 4)] == [True, True, False, False]
+    assert [tree.can_follow(before, number) for number in (1, 2, 3, 4)] == [True] * 4
+
+
+def test_the_ledger_of_the_soak_leaves_timelines_where_the_tree_does():
+    spec = importlib.util.spec_from_file_location("model", Path(__file__).parents[1] / "soak" / "model.py")
+    model = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(model)
+    for seed in range(SEED, SEED + ROUNDS):
+        history = History(random.Random(seed))
+        ledger = model.Ledger(history.timeline)
+        ledger.branches = {number: dict(parent=origin and origin[0], switch=origin and origin[1]) for number, origin in history.parents.items()}
+        timelines = [dict(timeline=number, parent=origin and origin[0], switch_lsn=origin and format_lsn(origin[1]))
+                     for number, origin in history.parents.items()]
+        for number in history.parents:
+            assert ledger.line(number) == Tree(timelines, SIZE).leaves(number)[::-1], (seed, number)
