@@ -28,6 +28,7 @@ HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 LOG_BYTES = 1 << 32
 TAIL_BYTES = 128 * 1024                       # how much of a segment's end is tried before all of it
 WALK_BACK = 256                               # segments without a commit that are searched before giving up
+DAMAGED = 4                                   # segments at the end of a stretch that cannot be read and are passed over
 UNPACKED_AT_ONCE = 8                          # packed segments that lie unpacked side by side
 
 COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
@@ -58,7 +59,7 @@ class End:
     lsn: str | None = None
     commit_lsn: str | None = None
     commit_time: datetime | None = None
-    reason: str | None = None                 # why something is None
+    reason: str | None = None                 # why something is None, or WAL after it is not read
 
 
 def parse_lsn(text):

@@ -5,11 +5,13 @@
 
 A window belongs to a timeline's own part, from its promotion on; what happened before is the parent's. It begins at the
 end of the first good backup in it, or at the promotion when WAL leads there without a hole from an ancestor's backup. It
-ends with the last commit or abort in the last segment before a hole: PostgreSQL stops only at such a record.
+ends with the last commit or abort in the last segment before a hole, or before damage: PostgreSQL stops only at such a record.
 """
 from __future__ import annotations
 
-from ._wal import WALK_BACK, End, commit_after, find_waldump, first_time, last_commit, parse_lsn, segment_name
+from dataclasses import replace
+
+from ._wal import DAMAGED, WALK_BACK, End, commit_after, find_waldump, first_time, last_commit, parse_lsn, segment_name
 
 
 class WalEnds:
@@ -23,7 +25,10 @@ class WalEnds:
         self.received = {}                                     # name -> path of what continues a window and is not archived yet
 
     def end(self, timeline, first, last, after):
-        """The End of the segments first to last of a timeline; commits before the LSN after do not count."""
+        """The End of the segments first to last of a timeline; commits before the LSN after do not count.
+
+        Where the last ones cannot be read it is that of those before them, and its reason says what is wrong with the last.
+        """
         if self.program is None:
             return End(reason=f"there is no pg_waldump of PostgreSQL {self.major} here: type apt install postgresql-{self.major}")
         paths = self._paths(timeline, max(first, last - WALK_BACK), last)
@@ -34,7 +39,9 @@ class WalEnds:
                 self.received.update(more)
                 return end
             more.popitem()                                     # it has been begun, and holds nothing yet
-        return last_commit(paths, self.program, after)
+        ends = (last_commit(paths[:len(paths) - count], self.program, after) for count in range(min(DAMAGED, len(paths) - 1) + 1))
+        last = next(ends)
+        return last if last.lsn else replace(next((end for end in ends if end.lsn), last), reason=last.reason)
 
     def began(self, timeline, first, last, switch_lsn):
         """When a timeline was promoted, or None."""

@@ -4,17 +4,20 @@
 """The catalogue of recorded Barman homes: two recoveries, so a tree of three branches; then with parts damaged."""
 from __future__ import annotations
 
+import gzip
+import os
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.pgrescue.barman.plugins.module_utils import _windows
 from ansible_collections.pgrescue.barman.plugins.module_utils._archive import read_archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, reachable, read_backups, read_catalog, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend
 from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import Tree, by_timeline, read_timelines
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import commit_after, segment_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import commit_after, last_commit, parse_lsn, segment_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._windows import WalEnds
 
 from recorded import SEGMENT_BYTES, VERSIONS, home, ledger, segment, shown
@@ -232,6 +235,42 @@ def test_a_hole_ends_the_window(world, how, reason):
     assert [entry["first"] for entry in wal["missing"]] == [victim.name] and wal["missing"][0]["reason"] == hole[0]["reason"]
     verdict = reachable(server, datetime.now(timezone.utc) + timedelta(days=1))
     assert not verdict["reachable"] and victim.name in verdict["why"]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("damage, reason", [
+    (lambda data: bytes(len(data)), "not a whole WAL segment"), (lambda data: gzip.compress(os.urandom(len(data)))[:len(data) // 2], "cannot be read"),
+    (lambda _data: b"\x1f\x8b\x08", "cannot be read"),
+], ids=["zeros", "half of a gzip file", "3 bytes of a gzip file"])
+def test_damage_at_the_end_leaves_what_is_before_it_in_reach(world, damage, reason, count):
+    cut = segments(world, 3)[:-count]
+    before, listing = world.server()["windows"], next(world.wals.glob("*xlog.db"))
+    for path in segments(world, 3)[-count:]:
+        path.write_bytes(damage(path.read_bytes()))
+    listing.write_text(listing.read_text().replace("\tNone", "\tgzip"))      # else another size is a hole
+    server = world.server(include_wal=True)
+    window, last = server["windows"][-1], last_commit([str(path) for path in cut], "pg_waldump")
+    assert server["windows"][:-1] == before[:-1] and server["wal"]["missing"] == []
+    assert (window["end_time"], window["end_lsn"]) == (last.commit_time.isoformat(timespec="microseconds"), last.lsn)
+    assert parse_lsn(window["end_lsn"]) < parse_lsn(before[-1]["end_lsn"]) and segments(world, 3)[-1].name in window["note"] and reason in window["note"]
+    inside = last.commit_time - timedelta(microseconds=1)
+    assert choose_backup(server, target("time", utc=inside))[1] == choose_backup(server, target("lsn", value=last.commit_lsn))[1] == 3
+    verdict = reachable(server, last.commit_time)
+    assert not verdict["reachable"] and f"at {window['end_time']}" in verdict["why"] and segments(world, 3)[-1].name in verdict["why"]
+
+
+def test_damage_that_is_long_is_not_passed_over(world, monkeypatch):
+    monkeypatch.setattr(_windows, "DAMAGED", 1)
+    for path in segments(world, 3)[-2:]:
+        path.write_bytes(bytes(SEGMENT_BYTES))
+    window = world.server()["windows"][-1]
+    assert (window["end_time"], window["end_lsn"]) == (None, None) and segments(world, 3)[-1].name in window["note"]
+
+
+def test_one_look_at_the_end_of_each_window_that_can_be_read(world, monkeypatch):
+    looks = []
+    monkeypatch.setattr(_windows, "last_commit", lambda paths, *rest: looks.append(paths[-1]) or last_commit(paths, *rest))
+    assert len(world.server()["windows"]) == len(looks) == len(set(looks)) == 3
 
 
 def test_a_hole_before_the_fork_cuts_off_the_first_backup(world):
