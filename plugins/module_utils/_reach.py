@@ -10,7 +10,8 @@ it. So a moment after a first recovery's fork but before its promotion is sought
 from __future__ import annotations
 
 import bisect
-from datetime import datetime, timedelta, timezone
+import operator
+from datetime import datetime, timezone
 
 from ._archive import NOT_ARCHIVED
 from ._timeline import Tree, by_timeline, gap
@@ -144,14 +145,14 @@ def _stop(tree, backup, target, number, low, high, files, place):
 
 def _by_time(server, moment, timeline, backup_id, exclusive=False):
     """exclusive: PostgreSQL stops at a commit of the very moment, so the end of a window counts."""
-    latest = moment - timedelta(microseconds=1) if exclusive else moment
+    before = operator.le if exclusive else operator.lt
     branch = timeline or _live_branch(server, moment)
     if timeline is None:
         current = {entry["timeline"] for entry in server["timelines"] if entry["current"]}
-        inside = [window for window in server["windows"] if window["begin_time"] and _moment(window["begin_time"]) <= moment and latest < _end(window)]
+        inside = [window for window in server["windows"] if window["begin_time"] and _moment(window["begin_time"]) <= moment and before(moment, _end(window))]
         chosen = [window for window in inside if window["timeline"] == branch] or [window for window in inside if window["timeline"] in current]
     else:
-        chosen = [window for window in server["windows"] if window["timeline"] == timeline and latest < _end(window)]
+        chosen = [window for window in server["windows"] if window["timeline"] == timeline and before(moment, _end(window))]
     for window in chosen:
         candidates = [backup for backup in _backups_of(server, window, backup_id) if _moment(backup["end_time"]) <= moment]
         if candidates:

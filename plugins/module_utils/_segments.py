@@ -92,7 +92,7 @@ def _length(path):
         return None
     if found is gzip.open:
         with open(path, "rb") as file:
-            file.seek(-4, os.SEEK_END)
+            file.seek(max(0, os.stat(path).st_size - 4))             # one that is shorter cannot be unpacked, and that is said then
             return int.from_bytes(file.read(4), "little")
     return os.stat(path).st_size if found is open else None
 

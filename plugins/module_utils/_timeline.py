@@ -23,7 +23,9 @@ def read_timelines(archive, backups):
     written = {}
     for name in archive.histories:
         number = segment_timeline(name)
-        ancestors[number] = _read_history(archive.path(name))
+        entries = _read_history(archive.path(name))
+        if entries:                                              # else another branch's file may tell
+            ancestors[number] = entries
         written[number] = os.path.getmtime(archive.path(name))
     latest, last = {}, {}
     for name, (_size, time, _compression) in archive.listed.items():
@@ -36,7 +38,7 @@ def read_timelines(archive, backups):
     known = set(ancestors) | set(written) | {backup["timeline"] for backup in backups if backup["timeline"]}
     known.update(entry[0] for entries in ancestors.values() for entry in entries)
     for number, entries in list(ancestors.items()):
-        for index, entry in enumerate(entries):                  # an ancestor's own file may be gone
+        for index, entry in enumerate(entries):                  # an ancestor's own file may be gone or damaged
             ancestors.setdefault(entry[0], entries[:index])
     current = max(known, key=lambda number: (written.get(number, -1.0), number), default=None)
     return [_timeline(number, ancestors.get(number), number == current, last.get(f"{number:08X}")) for number in sorted(known)]

@@ -129,6 +129,19 @@ def test_the_tree_of_branches(world):
         assert (entry["parent"], entry["switch_lsn"], entry["reason"]) == (int(number), lsn, reason)
 
 
+def test_a_damaged_history_is_told_by_that_of_a_descendant(world):
+    entries = world.server()["timelines"]
+    own = (world.wals / "00000002.history").read_text()
+    (world.wals / "00000003.history").write_text(own + "2\t0/C00200\tas if it had left timeline 2\n")
+    for text in ("", "garbage\n", "1\tgarbage\n"):
+        (world.wals / "00000002.history").write_text(text)
+        again = world.server(windows=False)["timelines"]
+        assert [(entry["timeline"], entry["parent"]) for entry in again] == [(1, None), (2, 1), (3, 2)]
+        assert [again[1][key] for key in ("parent", "switch_lsn", "reason")] == [entries[1][key] for key in ("parent", "switch_lsn", "reason")]
+    (world.wals / "00000003.history").unlink()
+    assert [(entry["timeline"], entry["parent"]) for entry in world.server(windows=False)["timelines"]] == [(1, None), (2, None), (3, None)]
+
+
 def test_windows(world):
     server = world.server()
     first, second, third = [backup for backup in server["backups"] if backup["good"]]
@@ -156,6 +169,15 @@ def test_a_moment_is_insisted_on_another_branch(world):
     assert reachable(server, world.moments["T1"], timeline=3)["timeline"] == 3
     assert not reachable(server, world.moments["T3"], timeline=1)["reachable"]
     assert "timeline 1 was at" in reachable(server, world.moments["T3"], timeline=1)["why"]
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max])
+def test_the_ends_of_the_calendar_are_refused(world, moment, exclusive):
+    server = world.server()
+    server["windows"][0]["end_time"] = None
+    backup, _timeline, why = choose_backup(server, target("time", utc=moment.replace(tzinfo=timezone.utc), exclusive=exclusive))
+    assert backup is None and ("is before the end of the first good backup" if moment == datetime.min else "the last commit that can be reached") in why
 
 
 def test_moments_out_of_reach(world):

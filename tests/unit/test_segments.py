@@ -48,6 +48,8 @@ def test_whole_segments(wal):
     (page(NAMES[1], timeline=2).ljust(SIZE, b"\0"), "its content is that of 00000002"),
     (page(NAMES[1], system="42").ljust(SIZE, b"\0"), "of another cluster (system identifier 42)"),
     (gzip.compress(page(NAMES[1]).ljust(SIZE, b"\1"), 1)[:-9], "cut off or damaged"),
+    (b"\x1f\x8b\x08", "it cannot be unpacked"),
+    (b"\x1f\x8b", "it cannot be unpacked"),
 ])
 def test_a_damaged_segment(wal, content, words):
     wal[1].write_bytes(content)
