@@ -53,7 +53,7 @@ def choose_backup(server, target, backup_id=None, place=None):
         return _newest(server, timeline, backup_id)
     timeline = line_of(server, target)
     if target.type == "lsn":
-        return _by_lsn(server, target.value, timeline, backup_id)
+        return _by_lsn(server, target.value, timeline, backup_id, inclusive=not target.exclusive)
     if place:
         return _by_lsn(server, place, timeline, backup_id, f"{target.type} {target.value} is at {place}")
     return _by_end(server, timeline, backup_id, oldest=target.type in ("xid", "name"))
@@ -185,27 +185,45 @@ def _live_branch(server, moment):
                default=(None, None))[1]
 
 
-def _by_lsn(server, lsn, timeline, backup_id, what=None):
-    position = parse_lsn(lsn)
+def _by_lsn(server, lsn, timeline, backup_id, what=None, inclusive=False):
+    """inclusive: PostgreSQL stops after the first record that begins at the LSN or later. Where that may be one with which the line has left an ancestor,
+    the line itself is replayed: no record is taken to be longer than a segment.
+    """
+    position, size = parse_lsn(lsn), server["wal"]["segment_bytes"]
+    backup, number = _on_line(server, position, timeline, backup_id, size if inclusive else 1)
+    if backup:
+        why = f"backup {backup['backup_id']} is the newest good one that ended at or before {lsn} on the line of timeline {timeline}"
+        return backup, number, f"{what}; {why}" if what else why
+    ancestor = _on_line(server, position, timeline, backup_id, 1)[1]
+    if ancestor:
+        return None, timeline, (
+            f"{lsn} is so near to the end of what timeline {timeline} shares with timeline {ancestor} that PostgreSQL may stop after a record that was "
+            f"abandoned, and the WAL that replaces it is not whole in the archive. Type target_exclusive=true to stop before that record, or "
+            f"target_timeline={ancestor} to go on where timeline {timeline} did not."
+        )
+    return None, timeline, (
+        f"{what + ', and that' if what else lsn} is in no window of timeline {timeline}: "
+        f"{_ranges(server, Tree(server['timelines'], size).line(timeline), 'begin_lsn', 'end_lsn')}. Choose an LSN inside a window, or another target_timeline."
+    )
+
+
+def _on_line(server, position, timeline, backup_id, room):
+    """The newest backup that ended before a place on the line of a timeline, and the oldest timeline along which that can be replayed; None twice without
+    one. room: how many bytes, from the place on, the line must share with an ancestor that is to be replayed."""
     tree = Tree(server["timelines"], server["wal"]["segment_bytes"])
     for number, leave in tree.leaves(timeline)[::-1]:
-        if leave is not None and position >= leave:
-            continue                                           # the line has left this ancestor before the LSN
-        for window in server["windows"]:
-            if window["timeline"] != number or window["end_lsn"] is None or position > parse_lsn(window["end_lsn"]):
+        if leave is not None and position + room > leave:
+            continue                                           # the line leaves this ancestor before
+        for window in windows_of(server, number):
+            if window["end_lsn"] is None or position > parse_lsn(window["end_lsn"]):
                 continue
             candidates = [
                 backup for backup in _backups_of(server, window, backup_id)
                 if parse_lsn(backup["end_lsn"]) <= position and tree.can_follow(backup, number)
             ]
             if candidates:
-                backup = max(candidates, key=lambda entry: entry["backup_id"])
-                why = f"backup {backup['backup_id']} is the newest good one that ended at or before {lsn} on the line of timeline {timeline}"
-                return backup, number, f"{what}; {why}" if what else why
-    return None, timeline, (
-        f"{what + ', and that' if what else lsn} is in no window of timeline {timeline}: {_ranges(server, tree.line(timeline), 'begin_lsn', 'end_lsn')}. "
-        f"Choose an LSN inside a window, or another target_timeline."
-    )
+                return max(candidates, key=lambda entry: entry["backup_id"]), number
+    return None, None
 
 
 def _newest(server, timeline, backup_id):

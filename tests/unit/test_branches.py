@@ -38,6 +38,7 @@ class History:
         self.clock, self.lsn, self.timeline = 0, 3 * SIZE, 1
         self.parents, self.began = {1: None}, {1: None}          # timeline -> (parent, switch)
         self.commits = {1: []}                                   # timeline -> [(lsn, clock)]
+        self.records = {1: []}                                   # timeline -> [lsn] at which a record begins, none longer than half a segment
         self.ends = {}                                           # timeline -> LSN up to which it was written
         self.written = {}                                        # (timeline, segment) -> clock of the last write
         self.backups = []
@@ -54,6 +55,7 @@ class History:
     def write(self, length):
         for segment in range(self.lsn // SIZE, (self.lsn + length - 1) // SIZE + 1):
             self.written[self.timeline, segment] = self.clock
+        self.records[self.timeline] += range(self.lsn, self.lsn + length, SIZE // 2)
         self.lsn += length
 
     def commit(self):
@@ -91,6 +93,7 @@ class History:
         self.tick()
         self.timeline = max(self.commits) + 1
         self.parents[self.timeline], self.commits[self.timeline] = (branch, stop[0]), []
+        self.records[self.timeline] = []
         self.began[self.timeline], self.lsn = self.clock, stop[0]
         self.write(80)
 
@@ -100,6 +103,16 @@ class History:
             return list(self.commits[timeline])
         parent, switch = self.parents[timeline]
         return [commit for commit in self.line(parent) if commit[0] < switch] + self.commits[timeline]
+
+    def kept(self, timeline, position, exclusive):
+        """The commits that a replay towards a timeline holds when its target is an LSN: recoveryStopsBefore() and recoveryStopsAfter()."""
+        begins, leave = [], float("inf")
+        while timeline:
+            begins += [(lsn, timeline) for lsn in self.records[timeline] if lsn < leave]
+            timeline, leave = (self.parents[timeline][0], min(leave, self.parents[timeline][1])) if self.parents[timeline] else (None, leave)
+        commits = {(lsn, number) for number, found in self.commits.items() for lsn, _clock in found}
+        stop = min((lsn for lsn, _timeline in begins if lsn >= position), default=float("inf"))
+        return sorted(one for one in begins if one in commits and (one[0] < stop or one[0] == stop and not exclusive))
 
     def live(self, clock):
         """The timeline that was live at a clock, and what it held then."""
@@ -225,6 +238,27 @@ def test_every_branch_on_request(number):
         if backup:
             assert parse_lsn(backup["end_lsn"]) <= lsn and history.follows(backups[backup["backup_id"]], found)
             assert required_wal(server, backup, target, found)["missing"] == []
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_an_lsn_holds_what_its_line_does(number):
+    seed = SEED + number
+    print("SEED", seed)
+    chance = random.Random(seed)
+    history = History(chance)
+    server = catalogue(history)
+    forks = [origin[1] for origin in history.parents.values() if origin]
+    places = {lsn + step for lsn in forks + [commit[0] for commits in history.commits.values() for commit in commits] for step in (-SIZE, -60, -1, 0, 1)}
+    for timeline in (None, *history.parents):
+        for position in places:
+            for exclusive in (False, True):
+                target = SimpleNamespace(type="lsn", value=format_lsn(position), utc=None, timeline=timeline, exclusive=exclusive)
+                backup, found, why = choose_backup(server, target)
+                line = timeline or history.timeline
+                if backup:
+                    assert history.kept(found, position, exclusive) == history.kept(line, position, exclusive), (timeline, position, exclusive, why)
+                elif "abandoned" in why:                       # then what it says to type works
+                    assert not exclusive and choose_backup(server, SimpleNamespace(**dict(vars(target), exclusive=True)))[0]
 
 
 @pytest.mark.parametrize("number", range(ROUNDS // 3))

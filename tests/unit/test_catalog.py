@@ -17,7 +17,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import ch
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend
 from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import Tree, by_timeline, read_timelines
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import commit_after, last_commit, parse_lsn, segment_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import commit_after, format_lsn, last_commit, parse_lsn, segment_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._windows import WalEnds
 
 from recorded import SEGMENT_BYTES, VERSIONS, home, ledger, segment, shown
@@ -223,6 +223,25 @@ def test_other_targets(world):
     assert (wal["first"], wal["last"], wal["required"]) == (third["begin_wal"], third["end_wal"], 1)
     assert required_wal(server, third, target("latest"), 3)["last"] == segments(world, 3)[-1].name
     assert required_wal(server, first, target("lsn", value=third["begin_lsn"]), 3)["last"] == third["begin_wal"]
+
+
+def test_an_lsn_in_the_last_record_before_a_branch_is_sought_on_the_branch(world):
+    """Inclusive, PostgreSQL stops after the first record that begins at the LSN or later, and on the ancestor that is an abandoned one."""
+    server = world.server()
+    switch = server["timelines"][1]["switch_lsn"]
+    near = format_lsn(parse_lsn(switch) - 1)
+    assert choose_backup(server, target("lsn", value=near, timeline=2))[1] == 2
+    assert choose_backup(server, target("lsn", value=near, timeline=2, exclusive=True))[1] == 1
+    assert choose_backup(server, target("lsn", value=format_lsn(parse_lsn(switch) - SEGMENT_BYTES), timeline=2))[1] == 1
+    assert choose_backup(server, target("xid", value="700", timeline=2), place=near)[1] == 1
+    for path in segments(world, 2):
+        path.unlink()
+    rebuilt(world)
+    server = world.server()
+    backup, timeline, why = choose_backup(server, target("lsn", value=near, timeline=2))
+    assert (backup, timeline) == (None, 2) and "Type target_exclusive=true to stop before that record, or target_timeline=1" in why
+    assert choose_backup(server, target("lsn", value=near, timeline=2, exclusive=True))[1] == 1
+    assert choose_backup(server, target("lsn", value=near, timeline=1))[1] == 1
 
 
 def rebuilt(world):
