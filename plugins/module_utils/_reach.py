@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 
 from ._archive import NOT_ARCHIVED
 from ._timeline import Tree, by_timeline, gap
-from ._wal import parse_lsn, segment_name, segment_number, segment_timeline
+from ._wal import format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
 
 NO_BACKUP = "there is no good backup whose WAL is in the archive: take one with playbooks/backup.yml"
 EVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -276,9 +276,17 @@ def _why_not(server, moment, branch):
         known = _ranges(server, None, "begin_time", "end_time")
         return f"it is before the end of the first good backup on timeline {branch}: {known}. Choose an instant inside a window."
     last = passed[-1]
+    text = f"no commit after {last['begin_time']} is proven on timeline {branch}: {last['note']}" if last["end_time"] is None else (
+        f"the last commit that can be reached on timeline {branch} was at {last['end_time']}, and PostgreSQL stops only at a commit later than the target"
+    )
+    heir, leave = _heir(server, last, moment)
+    if heir:
+        return (
+            f"{text}. What timeline {branch} wrote later is archived up to {format_lsn(leave)} only, at the beginning of timeline {heir}: "
+            f"type target_timeline={heir} too, and that is replayed."
+        )
     if last["end_time"] is None:
-        return f"no commit after {last['begin_time']} is proven on timeline {branch}: {last['note']}"
-    text = f"the last commit that can be reached on timeline {branch} was at {last['end_time']}, and PostgreSQL stops only at a commit later than the target"
+        return text
     hole = next(iter(_holes_after(server, last)), None)
     if hole:
         return f"{text}; then WAL {hole['first']} to {hole['last']} is missing ({hole['reason']}). Choose an earlier instant."
@@ -286,6 +294,22 @@ def _why_not(server, moment, branch):
         return f"{text}; then WAL is damaged: {last['note']}. Choose an earlier instant."
     current = any(entry["current"] for entry in server["timelines"] if entry["timeline"] == branch)
     return f"{text}. Choose an earlier instant, or type target_latest=true{'' if current else f' target_timeline={branch}'} for everything that is archived."
+
+
+def _heir(server, window, moment):
+    """The timeline that leads to a moment with what a window's timeline wrote after the window, and the LSN up to which; None twice without one.
+
+    When a dead server is recovered with WAL that it had not archived, that lies in the first segment of the new timeline and nowhere else.
+    """
+    tree = Tree(server["timelines"], server["wal"]["segment_bytes"])
+    found = [
+        (leave, -heir["timeline"])
+        for heir in server["windows"] for leave in [dict(tree.leaves(heir["timeline"])).get(window["timeline"])]
+        if leave and window["end_lsn"] and (leave - 1) // tree.size > tree.segment(window["end_lsn"]) and moment < _end(heir)
+        and any(_moment(backup["end_time"]) <= moment for backup in _backups_of(server, heir, None))
+    ]
+    leave, heir = max(found, default=(None, None))
+    return heir and -heir, leave
 
 
 def _why_not_backup(server, backup_id):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -238,6 +239,43 @@ def test_every_branch_on_request(number):
         if backup:
             assert parse_lsn(backup["end_lsn"]) <= lsn and history.follows(backups[backup["backup_id"]], found)
             assert required_wal(server, backup, target, found)["missing"] == []
+
+
+@pytest.mark.parametrize("number", range(ROUNDS // 3))
+def test_what_only_an_heir_holds_is_said_to_be_there(number):
+    seed = SEED + number
+    print("SEED", seed)
+    history = History(random.Random(seed))
+    server = catalogue(history)
+    backups = dict(zip((backup["backup_id"] for backup in server["backups"]), history.backups))
+    for clock in range(history.clock + 2):
+        verdict = reachable(server, instant(clock))
+        told = re.search(r"What timeline (\d+) wrote later is archived up to (\S+) only, .* type target_timeline=(\d+) too", verdict["why"])
+        if told:
+            branch, leave, heir = int(told[1]), parse_lsn(told[2]), int(told[3])
+            found = reachable(server, instant(clock), heir)
+            held = history.replay(backups[found["backup_id"]], heir, clock)
+            assert held == [commit for commit in history.line(branch) if commit[1] <= clock and commit[0] < leave], (clock, verdict)
+
+
+@pytest.mark.parametrize("end_time", ["2026-01-01T00:00:50.000000+00:00", None])
+def test_the_tail_of_a_dead_server_that_was_recovered(end_time):
+    """Its last segment was not archived, and is the beginning of timeline 2's first one."""
+    server = dict(
+        name="x", wal=dict(missing=[], segment_bytes=SIZE), backups=[dict(backup_id="a", timeline=1, end_lsn="0/3000C8", end_time=instant(5).isoformat())],
+        timelines=[dict(timeline=1, parent=None, switch_lsn=None, current=False, begin_time=None, resumed=[]),
+                   dict(timeline=2, parent=1, switch_lsn="0/680000", current=True, begin_time=instant(100).isoformat(), resumed=[])],
+        windows=[dict(timeline=1, begin_time=instant(5).isoformat(), begin_lsn="0/3000C8", end_time=end_time, end_lsn="0/580000", note=None, backup_ids=["a"]),
+                 dict(timeline=2, begin_time=instant(100).isoformat(), begin_lsn="0/680000", end_time=instant(130).isoformat(), end_lsn="0/800000", note=None,
+                      backup_ids=["a"])],
+    )
+    for timeline in (None, 1):
+        verdict = reachable(server, instant(60), timeline)
+        assert not verdict["reachable"] and "target_latest" not in verdict["why"]
+        assert "What timeline 1 wrote later is archived up to 0/680000 only, at the beginning of timeline 2: type target_timeline=2 too" in verdict["why"]
+    assert reachable(server, instant(60), 2)["reachable"]
+    server["windows"][0]["end_lsn"] = "0/600028"                # the segment is archived, and holds no later commit
+    assert "target_timeline=2" not in reachable(server, instant(60))["why"]
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
