@@ -25,6 +25,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._reach import exte
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
 from ansible_collections.pgrescue.barman.plugins.module_utils._staging import all_stagings, restored_bytes, staging_findings, staging_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
+from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import read_history
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import (
     WalError, find_waldump, parse_lsn, segment_name, segment_number, segment_timeline,
 )
@@ -155,6 +156,8 @@ class Restore:
         """How many segments are copied before PostgreSQL starts, or fetched while it replays. What is found of their files is added to the findings."""
         name, why = archive.history(timeline)
         if timeline > 1:                                       # the first one has none
+            if not why and not read_history(archive.path(name)):
+                why = "damaged: it does not say where the timeline began"
             findings.append(_plan.history_finding(timeline, name, why, server["name"]))
         if self.options["wal_delivery"] == "get":
             return wal["required"]

@@ -23,7 +23,7 @@ def read_timelines(archive, backups):
     written = {}
     for name in archive.histories:
         number = segment_timeline(name)
-        entries = _read_history(archive.path(name))
+        entries = read_history(archive.path(name))
         if entries:                                              # else another branch's file may tell
             ancestors[number] = entries
         written[number] = os.path.getmtime(archive.path(name))
@@ -52,7 +52,8 @@ def _timeline(number, ancestors, current, last_wal):
     )
 
 
-def _read_history(path):
+def read_history(path):
+    """The ancestors in a history file, the oldest first, each with the LSN of the switch and its reason; none if it cannot be read."""
     try:
         lines = [line.strip().split("\t") for line in read_text(path).splitlines()]
         return [(int(line[0]), parse_lsn(line[1]), line[2] if len(line) > 2 else None) for line in lines if line[0] and not line[0].startswith("#")]

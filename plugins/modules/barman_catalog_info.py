@@ -365,7 +365,7 @@ servers:
           elements: str
           returned: success
         note:
-          description: Why an end is null, or null.
+          description: Why an end is null, or why WAL after it is not counted (it is damaged), or null.
           type: str
           returned: success
     reachable:
