@@ -5,7 +5,8 @@
 
 Facts are the answers of the hosts as the role has registered them: server, host (inventory name), confirm, archived, tablespaces (as asked for),
 barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
-running server, empty without one), live_said (why a server that runs does not answer, else empty), unarchived (pg_wal_search_info of its pg_wal), host_wal (WAL that is not archived, see
+running server, empty without one), live_said (why a server that runs does not answer, else empty), unarchived (pg_wal_search_info of
+its pg_wal), host_wal (WAL that is not archived, see
 _hostwal.py), now (ISO 8601), clone (what only a clone's host is asked, empty in place), asked (the target as it was typed), drop
 (the transaction that it was found by, empty without one), to_barman (the result of trying the way to Barman), processes (lines of
 ps), under_way (who else recovers it, empty without one), records (of earlier recoveries, the newest first), wanted (the target as
@@ -19,7 +20,7 @@ import re
 from datetime import datetime
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import loss, reads_to
-from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, finding, human, similar, space_findings
+from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, bring_history, finding, human, similar, space_findings
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import EVER
 from ansible_collections.pgrescue.barman.plugins.module_utils._replay import REFUSES_LOGIN
 from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
@@ -283,7 +284,8 @@ def clone_findings(facts, plan, backup):
         finding(
             "inside", not inside, "; ".join(f"{one['path']} lies in {one['inside']}, which belongs to a cluster" for one in inside)
             or "no directory lies in one of another cluster",
-            "It would be in the backups of that cluster, and be set aside with it.", "Give another destination_directory, or map the tablespace to another one.",
+            "It would be in the backups of that cluster, and be set aside with it.",
+            "Give another destination_directory, or map the tablespace to another one.",
         ),
         *clone_space(plan, clone["directories"]),
         note("postgresql", f"PostgreSQL {major} is installed where it is missing"),
@@ -384,12 +386,10 @@ def cluster_major(cluster, backup):
 def new_timeline(catalogue, number):
     """Whether the timeline of the recovered server is a new one for the archive. PostgreSQL takes the first number without a history file there."""
     used = [one["timeline"] for one in catalogue["timelines"] if one["last_wal"]] + [one["timeline"] for one in catalogue["backups"]]
+    taken = ", of which the archive has WAL or a backup, but no history file" if number in used else ""
     return finding(
-        "new_timeline", number not in used or number is None,
-        f"the recovered server will be on timeline {number or 'unknown'}{', of which the archive has WAL or a backup, but no history file' if number in used else ''}",
-        "The new WAL would have the names of that which is archived, and Barman would refuse it.",
-        f"pg_wal of a server that was ever on timeline {number} has {number or 0:08X}.history. Put it into Barman's wals_directory of {catalogue['name']}, then "
-        f"type on that host, as Barman's user: barman rebuild-xlogdb {catalogue['name']}",
+        "new_timeline", not taken, f"the recovered server will be on timeline {number or 'unknown'}{taken}",
+        "The new WAL would have the names of that which is archived, and Barman would refuse it.", bring_history(number or 0, catalogue["name"]),
     )
 
 
@@ -424,7 +424,7 @@ def running_server(cluster, live, said):
     if cluster["running"] is None:
         return finding("running_server", True, "not running")
     who = f" ({live['who']})" if live.get("who") else ""
-    clients = f", {live['clients']} clients connected{who}" if live else f", but it does not answer: {' '.join(said.split())}" if said else ", but it does not answer"
+    clients = f", {live['clients']} clients connected{who}" if live else f", but it does not answer{': ' if said else ''}{' '.join(said.split())}"
     standby = bool(live and live["in_recovery"])
     found = f"running as process {cluster['running']}{clients}{', a standby' if standby else ''}"
     if not live and REFUSES_LOGIN.search(said):

@@ -143,8 +143,15 @@ def history_finding(timeline, name, why, server):
     """Whether PostgreSQL can tell where the target's timeline left the others. why: what keeps its history file from being copied."""
     return finding(
         "history", not why, f"{name} is {why or 'in the archive'}", f"Without it PostgreSQL ends at once: recovery target timeline {timeline} does not exist.",
-        f"pg_wal of a server that was ever on timeline {timeline} has the file. Put it into Barman's wals_directory of {server}, then type on that host, as "
-        f"Barman's user: barman rebuild-xlogdb {server}",
+        bring_history(timeline, server),
+    )
+
+
+def bring_history(timeline, server):
+    """How a history file comes into the archive again."""
+    return (
+        f"pg_wal of a server that was ever on timeline {timeline} has {timeline:08X}.history. Put it into Barman's wals_directory of {server}, then type on "
+        f"that host, as Barman's user: barman rebuild-xlogdb {server}"
     )
 
 

@@ -36,7 +36,9 @@ def check_tablespace(name):
     """Return the name of a tablespace when Barman takes it in --tablespace NAME:LOCATION, else raise BarmanError. PostgreSQL allows nearly any name."""
     if re.fullmatch(r"[^-:\x00-\x1f\x7f][^:\x00-\x1f\x7f]*", name):
         return name
-    raise BarmanError(f"tablespace {name[:80]!r} cannot be mapped: Barman takes no name that is empty, holds ':' or begins with '-'. Take it out of tablespaces.")
+    raise BarmanError(
+        f"tablespace {name[:80]!r} cannot be mapped: Barman takes no name that is empty, holds ':' or begins with '-'. Take it out of tablespaces."
+    )
 
 
 def checked(params):

@@ -94,8 +94,8 @@ class ReplayingServer:
             self.connection = None
             if _replay.REFUSES_LOGIN.search(str(error)):
                 return self._sight(known=True, reached=False, message=(
-                    f"PostgreSQL replays on {self.data}, but does not let user {self.params['login_user']} in: {' '.join(str(error).split())} -- So where it stops "
-                    f"cannot be seen. Let that user in on the local socket by peer (pg_hba.conf), then recover again."))
+                    f"PostgreSQL replays on {self.data}, but does not let user {self.params['login_user']} in: {' '.join(str(error).split())} -- So where it "
+                    f"stops cannot be seen. Let that user in on the local socket by peer (pg_hba.conf), then recover again."))
             return self._sight(activity=title or str(error).strip(), progress=(title, moved))
         stopped = dict(lsn=lsn, time=f"{when.isoformat()}+00:00" if when else None, xid=None, timeline=replaying or timeline, reason=None)
         if title and re.search(r"recovering ([0-9A-F]{8})[0-9A-F]{16}", title):

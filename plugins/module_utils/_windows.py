@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ._wal import DAMAGED, WALK_BACK, End, commit_after, find_waldump, first_time, last_commit, parse_lsn, segment_name
+from ._wal import DAMAGED, WALK_BACK, End, commit_after, find_waldump, first_time, last_commit, segment_name
 
 
 class WalEnds:

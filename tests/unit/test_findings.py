@@ -23,7 +23,8 @@ LIVE = dict(in_recovery=False, clients=2, who="2 of app in shop from 10.0.0.9", 
             seconds=12, lsn="0/5000200", next_xid="800")
 NEVER = _findings.finding("target", False, "not in the archive.")
 BACKUP = dict(
-    backup_id="20261123T034949", timeline=1, system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00", tablespaces=[], keep="none",
+    backup_id="20261123T034949", timeline=1, system_identifier="7711", postgresql_version=170006, end_time="2026-11-23T03:49:52+00:00",
+    tablespaces=[], keep="none",
 )
 PLAN = dict(
     server="main", backup_id=BACKUP["backup_id"], why="", target=dict(type="time", value="", utc="2026-11-23T04:00:00+00:00"), target_timeline=1,
@@ -36,9 +37,11 @@ FACTS = dict(
     server="main", host="lab", confirm="", asked="target_time=", drop={}, clone={}, archived=False,
     barman_address="barman", postgres_user="postgres", tablespaces={},
     data="keep", cluster=CLUSTER, live=LIVE, under_way="", records=[], wanted=dict(type="latest"), arms=False, archive_timeout=180,
-    live_said="", catalogue=dict(name="main", active=True, passive=False, backups=[BACKUP], windows=[WINDOW],
-                   timelines=[dict(timeline=1, current=True, begin_time=None, last_wal="000000010000000000000004")],
-                   wal=dict(segment_bytes=1 << 24)),
+    live_said="",
+    catalogue=dict(
+        name="main", active=True, passive=False, backups=[BACKUP], windows=[WINDOW], wal=dict(segment_bytes=1 << 24),
+        timelines=[dict(timeline=1, current=True, begin_time=None, last_wal="000000010000000000000004")],
+    ),
     unarchived={},
     to_barman=dict(rc=0, cmd=["barman-wal-archive", "--test"], stderr=""), processes=["/sbin/init", "-bash"], host_wal={}, full=[], wal_tablespaces=[],
     now="2026-11-23T04:20:00+00:00", restore=PLAN, latest={},
