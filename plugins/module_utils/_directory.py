@@ -37,6 +37,14 @@ def identity(path):
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def inode(path):
+    """The inode of a directory, null if it is not there."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return None
+
+
 def vacant(path):
     """Whether a path is absent or an empty directory."""
     return not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path))
@@ -157,12 +165,13 @@ class Whole:
         return not os.path.isdir(self.aside) and (self.was == "full" or vacant(self.path))
 
     def anchor(self):
-        """What tells the old content from any other in its place: a name in the directory, and its identity. Null where there is nothing of the kind."""
-        return ["", identity(self.path)] if self.was == "full" else None
+        """What tells the old content from what is restored in its place while that is there too: a name in the directory and its inode. Null where
+        there is nothing of the kind."""
+        return ["", inode(self.path)] if self.was == "full" else None
 
     def is_lost(self, anchor):
         """Whether what lies in the place is not the old content. To be asked of a directory that is home by its names."""
-        return bool(anchor) and identity(os.path.join(self.path, anchor[0])) != anchor[1]
+        return bool(anchor) and inode(os.path.join(self.path, anchor[0])) != anchor[1]
 
     def leave(self):
         """Set it aside."""
@@ -232,7 +241,7 @@ class Within(Whole):
 
     def anchor(self):
         name = min((name for name in entries(self.path) if os.path.isdir(os.path.join(self.path, name))), default=None)
-        return [name, identity(os.path.join(self.path, name))] if name else None
+        return [name, inode(os.path.join(self.path, name))] if name else None
 
     def leave(self):
         if not self.is_away():

@@ -157,8 +157,8 @@ def _directory(directory):
 
 def _unwritable(directory, error):
     return FenceError(
-        f"the recovery marker cannot be written below {directory}: {error.strerror}. Run this as the Barman user "
-        f"(become_user=barman), who owns that directory."
+        f"the recovery marker cannot be written below {directory}: {error.strerror}. Make room, or run this as the Barman user "
+        f"(become_user=barman), who owns that directory, whichever it is."
     )
 
 
@@ -178,10 +178,14 @@ def _draft(path, text):
         handle, draft = tempfile.mkstemp(prefix=".draft-", dir=directory)
     except OSError as error:
         raise _unwritable(directory, error) from error
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:                                   # as on a full disk
+        os.unlink(draft)
+        raise _unwritable(directory, error) from error
     return draft
 
 

@@ -30,6 +30,7 @@ LOGIN_ARGUMENTS = dict(
 DEBIAN = "/etc/postgresql"
 # Where packages put the binaries of a major version: Debian and PGDG's deb, PGDG's rpm, Alpine.
 BINARIES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/usr/libexec/postgresql{major}")
+LISTENS = ("port", "unix_socket_directories")
 SAFE_PATH = re.compile(r"/[A-Za-z0-9_./@+=,-]*")
 SETTING = re.compile(r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_.]*)\s*(?:=\s*|\s)(?P<value>'(?:[^']|'')*'|[^#\s]*)")
 
@@ -85,8 +86,9 @@ def clusters(root=DEBIAN):
         version, cluster = config.split(os.sep)[-3:-1]
         settings = read_settings(config)
         data = settings.get("data_directory") or os.path.dirname(config)
-        # What ALTER SYSTEM has said wins, as far as this user may read it.
-        settings.update(read_settings(os.path.join(data, "postgresql.auto.conf")))
+        # Where ALTER SYSTEM has said that it listens; but of what is being restored that is the origin's word.
+        said = {} if os.path.exists(os.path.join(data, "recovery.signal")) else read_settings(os.path.join(data, "postgresql.auto.conf"))
+        settings.update({name: said[name] for name in LISTENS if name in said})
         found.append(dict(version=version, cluster=cluster, config_file=config, settings=settings, data_directory=data))
     return found
 

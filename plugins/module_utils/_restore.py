@@ -25,7 +25,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._reach import exte
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
 from ansible_collections.pgrescue.barman.plugins.module_utils._staging import all_stagings, restored_bytes, staging_findings, staging_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
-from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import read_history
+from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import is_damaged
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import (
     WalError, find_waldump, parse_lsn, segment_name, segment_number, segment_timeline,
 )
@@ -157,8 +157,8 @@ class Restore:
     def _to_copy(self, server, archive, backup, timeline, wal, findings):
         """How many segments are copied before PostgreSQL starts, or fetched while it replays. What is found of their files is added to the findings."""
         name, why = archive.history(timeline)
-        if timeline > 1:                                       # the first one has none
-            if not why and not read_history(archive.path(name)):
+        if timeline != backup["timeline"]:                     # else PostgreSQL is told to stay where the backup is, and asks for none
+            if not why and is_damaged(archive.path(name)):
                 why = "damaged: it does not say where the timeline began"
             findings.append(_plan.history_finding(timeline, name, why, server["name"]))
         if self.options["wal_delivery"] == "get":
@@ -306,7 +306,9 @@ class Restore:
         ) if not ok]
         if wrong:
             raise BarmanError(f"barman recover ended without an error, but left {', '.join(wrong)} in {real}")
-        settings = self.target.settings(self.timeline, self.options["target_action"])
+        # A number has PostgreSQL ask for the history file, which an archive that was begun on the timeline does not have.
+        timeline = "current" if self.timeline == self.backup["timeline"] else self.timeline
+        settings = self.target.settings(timeline, self.options["target_action"])
         if self.options["wal_delivery"] == "get" and self.options["barman_address"]:
             user = read_configuration(self.options["barman_config"]).globals.get("barman_user") or "barman"
             settings["restore_command"] = f"barman-wal-restore -P -U {user} {self.options['barman_address']} {self.options['server']} %f %p"

@@ -23,6 +23,8 @@ PATTERNS = (
     (re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@\"']*:)[^\s\"]*@", re.IGNORECASE), rf"\g<1>{REDACTED}@"),
     (re.compile(rf"([?&]{WORD}=)[^\s&\"']*", re.IGNORECASE), rf"\g<1>{REDACTED}"),
     (re.compile(rf"((?<![?&A-Za-z0-9_-]){WORD}\s*=\s*){VALUE}", re.IGNORECASE | re.DOTALL), rf"\g<1>{REDACTED}"),
+    (re.compile(rf"(\"{WORD}\"\s*:\s*){VALUE}", re.IGNORECASE | re.DOTALL), rf'\g<1>"{REDACTED}"'),
+    (re.compile(rf"(\bsshpass\s+-p\s*){VALUE}", re.DOTALL), rf"\g<1>{REDACTED}"),
     (re.compile(rf"((?<!\S)--?{WORD}\s+)(?!-){VALUE}", re.IGNORECASE | re.DOTALL), rf"\g<1>{REDACTED}"),
 )
 

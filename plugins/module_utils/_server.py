@@ -92,7 +92,8 @@ class ReplayingServer:
             is_paused = in_recovery and self._query(f"SELECT {paused}")[0][0]
         except psycopg2.Error as error:
             self.connection = None
-            if _replay.REFUSES_LOGIN.search(str(error)):
+            # A role may come with the WAL that is still to be replayed.
+            if _replay.REFUSES_LOGIN.search(str(error)) and "does not exist" not in str(error):
                 return self._sight(known=True, reached=False, message=(
                     f"PostgreSQL replays on {self.data}, but does not let user {self.params['login_user']} in: {' '.join(str(error).split())} -- So where it "
                     f"stops cannot be seen. Let that user in on the local socket by peer (pg_hba.conf), then recover again."))
@@ -108,7 +109,13 @@ class ReplayingServer:
 
     def promote(self):
         """Ask PostgreSQL to end replay here; it is over when look() says so."""
-        self._query("SELECT pg_promote(false)")
+        try:
+            self._query("SELECT pg_promote(false)")
+        except psycopg2.Error as error:
+            raise PostgresError(
+                f"PostgreSQL on {self.data} cannot be promoted: {' '.join(str(error).split())} -- Start it on the restored directory, as it was started for "
+                f"the replay, and run this again."
+            ) from error
 
     def report(self, sight):
         """The part of a sight that is the module's result."""

@@ -24,6 +24,11 @@ def follows(seen, timeline, lsn):
     return bool(seen["in_recovery"] and seen["status"] == "streaming" and seen["timeline"] == timeline and lag(seen, lsn) == 0)
 
 
+def is_beside(seen, timeline, lsn):
+    """Whether it replays past the primary's LSN along another timeline, so that it will never follow however far it goes."""
+    return bool(seen["status"] == "streaming" and seen["timeline"] != timeline and lag(seen, lsn) == 0)
+
+
 def obstacle(seen, timeline, lsn):
     """Why it does not follow, a sentence."""
     if not seen["in_recovery"]:

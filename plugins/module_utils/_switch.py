@@ -58,10 +58,10 @@ def archive_written(barman, server, stall=None, deadline=None):
     """
     refuse_inactive(server)
     before = read_archive(server)
-    closed = close_segment(barman, server.name, min(_left(stall, deadline), FIRST_WAIT))
+    closed = close_segment(barman, server.name, min(_left(stall, deadline), FIRST_WAIT), deadline)
     if closed:
         refuse_known(server.name, closed, before.names)
-    wanted = closed or last_closed(barman, server.name)
+    wanted = closed or last_closed(barman, server.name, deadline)
     archive = _wait(barman, server, wanted, bool(closed), stall, deadline)
     if closed in [name for name, _identifier in archive.duplicates]:
         raise BarmanError(
@@ -71,15 +71,16 @@ def archive_written(barman, server, stall=None, deadline=None):
     return Written(bool(closed), closed, newest(archive), changed=bool(closed) or archive.names != before.names)
 
 
-def close_segment(barman, name, seconds):
+def close_segment(barman, name, seconds, deadline=None):
     """Switch, and return the segment that was closed, None when it was empty.
 
+    seconds: how long Barman itself waits for it; deadline: time.monotonic() at which PostgreSQL is waited for no longer.
     --force issues CHECKPOINT, so that there is always something to close. It is refused to a role that
     is no superuser and has no pg_checkpoint (PostgreSQL 15, Barman 3.9); then there is a plain switch.
     """
-    answer = barman.call("switch-wal", "--force", "--archive", "--archive-timeout", max(int(seconds), 1), name, accept=(0, 1))
+    answer = barman.call("switch-wal", "--force", "--archive", "--archive-timeout", max(int(seconds), 1), name, accept=(0, 1), timeout=_until(deadline))
     if closed_segment(answer) is None and any("superuser" in line for line in answer.error):
-        answer = barman.call("switch-wal", name, accept=(0, 1))
+        answer = barman.call("switch-wal", name, accept=(0, 1), timeout=_until(deadline))
     closed = closed_segment(answer)
     if closed:
         return closed
@@ -99,9 +100,9 @@ def closed_segment(answer):
     return next((match.group(1) for line in answer.info for match in [CLOSED.match(line)] if match), None)
 
 
-def last_closed(barman, name):
+def last_closed(barman, name, deadline=None):
     """The segment before the one that PostgreSQL writes now. Barman's answer holds passwords: only two keys are taken."""
-    status = barman.call("show-servers", name).data.get(name, {})
+    status = barman.call("show-servers", name, timeout=_until(deadline)).data.get(name, {})
     current, size = status.get("current_xlog"), status.get("xlog_segment_size")
     if not current or not size:
         raise BarmanError(f"PostgreSQL of server {name} does not tell which segment it writes. 'barman check {name}' tells more.")
@@ -140,6 +141,11 @@ def _wait(barman, server, wanted, exact, stall, deadline):
 def is_archived(wanted, archive, exact=True):
     """Whether a segment could be restored now. Not exact: one of an older timeline will do, the fork may lie after it."""
     return any(name == wanted if exact else name[8:] == wanted[8:] and name <= wanted for name in archive.available)
+
+
+def _until(deadline):
+    """The seconds that a call of Barman may take, at least one; None without a deadline."""
+    return None if deadline is None else max(1, deadline - time.monotonic())
 
 
 def _left(stall, deadline):

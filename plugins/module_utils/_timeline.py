@@ -61,6 +61,15 @@ def read_history(path):
         return []
 
 
+def is_damaged(path):
+    """Whether a history file is a text that tells nothing. One that cannot be unpacked here, or is encrypted, is not judged."""
+    try:
+        text = read_text(path)
+    except WalError:
+        return False
+    return all(char.isprintable() or char.isspace() for char in text) and not read_history(path)
+
+
 class Tree:
     """The tree of timelines, and which segments of each branch are whole stretches.
 

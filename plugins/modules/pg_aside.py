@@ -161,9 +161,9 @@ paths:
       description: The path as the cluster has it, for V(wal) and V(tablespace). Null for a C(pg_wal) that is itself the root of a file system.
       type: str
     anchor:
-      description: What tells the old content from any other in that place, a name in it and its identity. Null if nothing does.
+      description: What tells the old content from what is restored in its place, a name in it and its inode. Null if nothing does.
       type: list
-      elements: str
+      elements: raw
 empty:
   description: Whether there was nothing to set aside, the data directory being absent or empty.
   returned: success

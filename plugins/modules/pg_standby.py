@@ -150,7 +150,7 @@ def run(module):
         if found or module.check_mode:
             return dict(seen, changed=False, follows=found, lag_bytes=_standby.lag(seen, params["lsn"]))
         progress = seen["replay_lsn"] or startup_process(postmaster)
-        if progress != last:
+        if progress != last and not _standby.is_beside(seen, params["timeline"], params["lsn"]):
             last, since = progress, time.monotonic()
         elif time.monotonic() - since > params["stall_timeout"] or seen["in_recovery"] is False:
             why = silence or _standby.obstacle(seen, params["timeline"], params["lsn"])

@@ -73,6 +73,16 @@ def test_without_checkpoint_there_is_a_plain_switch():
     assert tool.asked == [("switch-wal", "--force", "--archive", "--archive-timeout", 20, "main"), ("switch-wal", "main")]
 
 
+def test_a_postgresql_that_does_not_answer_is_not_waited_for_past_the_deadline(monkeypatch):
+    class Slow(Tool):
+        def call(self, *args, **options):
+            assert 0 < options["timeout"] <= 7
+            return super().call(*args, **options)
+
+    monkeypatch.setattr(switch.time, "monotonic", lambda: 100)
+    assert switch.close_segment(Slow(closed(5)), "main", 20, deadline=107) == wal(5)
+
+
 @pytest.mark.parametrize("line", ["No switch performed because server 'main' is a standby.", "Skipping inactive server 'main'"])
 def test_nothing_is_switched_though_the_exit_code_is_0(line):
     with pytest.raises(BarmanError, match="no WAL of server main was switched"):

@@ -16,7 +16,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._archive import re
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, reachable, read_backups, read_catalog, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend
-from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import Tree, by_timeline, read_timelines
+from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import Tree, by_timeline, is_damaged, read_timelines
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import commit_after, format_lsn, last_commit, parse_lsn, segment_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._windows import WalEnds
 
@@ -464,3 +464,12 @@ def test_a_history_file_that_is_not_listed_is_not_copied(world):
             path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("00000002.history")))
     archive = read_archive(world.configuration.server("main"))
     assert archive.gone(archive.names) == [] and "not in xlog.db" in archive.history(2)[1] and archive.history(3)[1] is None
+
+
+@pytest.mark.parametrize("content, damaged", [
+    (b"1\t0/5000000\tno recovery target specified\n", False), (b"", True), (b"not a history\n", True), (b"\x85\x02\x0c\x03" * 40, False),
+])
+def test_a_history_file_that_cannot_be_judged_is_not_damaged(tmp_path, content, damaged):
+    """An encrypted one tells nothing here, and PostgreSQL reads it all the same: Barman decrypts it."""
+    (tmp_path / "00000002.history").write_bytes(content)
+    assert is_damaged(str(tmp_path / "00000002.history")) is damaged

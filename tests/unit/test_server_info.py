@@ -111,6 +111,8 @@ def test_typed(key, value, expected):
     ("PGPASSWORD=s3 hook --token s3 --api-token=s3 -v", "PGPASSWORD=# hook --token # --api-token=# -v"),
     ("ssh -o PasswordAuthentication=no postgres@h", "ssh -o PasswordAuthentication=no postgres@h"),
     ("postgresql://u@h/db", "postgresql://u@h/db"),
+    ("sshpass -p geheim ssh postgres@db", "sshpass -p # ssh postgres@db"),
+    ('{"password": "x y", "user": "u"}', '{"password": "#", "user": "u"}'),
     ("host=h passfile=/x user=u", "host=h passfile=/x user=u"),
 ])
 def test_redact(text, expected):

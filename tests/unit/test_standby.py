@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.pgrescue.barman.plugins.module_utils._standby import follows, lag, obstacle
+from ansible_collections.pgrescue.barman.plugins.module_utils._standby import follows, is_beside, lag, obstacle
 
 # As PostgreSQL 17 answers the module's query on a standby that streams.
 STREAMS = dict(in_recovery=True, replay_lsn="0/9000148", status="streaming", timeline=3, sender_host="bd-principal", slot_name=None)
@@ -25,6 +25,13 @@ def test_whether_it_follows(changes, timeline, lsn, says):
     assert follows(seen, timeline, lsn) is (says is None)
     if says:
         assert says in obstacle(seen, timeline, lsn)
+
+
+@pytest.mark.parametrize("changes, timeline, lsn, beside", [
+    ({}, 4, "0/9000148", True), ({}, 4, "0/9000150", False), ({}, 3, "0/8000000", False), (dict(status=None, timeline=None), 4, "0/8000000", False),
+])
+def test_one_that_went_past_its_primary_on_another_timeline_never_follows(changes, timeline, lsn, beside):
+    assert is_beside(dict(STREAMS, **changes), timeline, lsn) is beside
 
 
 def test_lag_is_of_bytes_and_never_negative():
