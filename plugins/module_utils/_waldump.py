@@ -68,7 +68,9 @@ class Transaction:
     databases: list = field(default_factory=list)        # 'tablespace/database' of DROP DATABASE
     class_born: set = field(default_factory=set)         # places in pg_class that hold its own rows
     class_deleted: int = 0                               # rows of others that it removed from pg_class
+    class_updated: int = 0                               # rows of others that it changed there
     class_inserted: int = 0
+    class_undone: int = 0                                # its own rows that it removed again
 
     def absorb(self, other):
         """Take over what a subtransaction did."""
@@ -83,7 +85,9 @@ class Transaction:
             mine = self.rows.setdefault(path, [0, 0, 0])
             mine[:] = [one + two for one, two in zip(mine, counts)]
         self.class_deleted += other.class_deleted
+        self.class_updated += other.class_updated
         self.class_inserted += other.class_inserted
+        self.class_undone += other.class_undone
 
     @property
     def gone(self):
@@ -92,17 +96,33 @@ class Transaction:
         return [pair for pair in self.dropped if pair[1] not in born]
 
     @property
+    def lost(self):
+        """The files that it removed and had not created itself."""
+        return [path for path in self.removed if path not in self.created]
+
+    @property
+    def rewritten(self):
+        """Whether a table was written anew (VACUUM FULL, CLUSTER, ALTER TABLE, REFRESH): a relation that it created is gone, but its file is there.
+
+        Without statistics (up to PostgreSQL 14) every relation that it locked may be the one that is gone, if one of its own is.
+        """
+        kept = {path.split("/")[2] for path in self.created if path not in self.removed}
+        return bool(self.dropped or self.class_undone) and any(oid in kept for _database, oid in self.dropped or self.locks)
+
+    @property
     def may_drop(self):
         """Whether a relation that existed before is gone (a table or only an index; the names tell)."""
         if self.databases:
             return True
-        rewritten = self.created and self.class_inserted and not self.dropped      # up to 14 no better evidence
-        return bool(self.class_deleted) and not rewritten and bool(self.gone or not self.dropped)
+        return bool(self.class_deleted) and (bool(self.gone) if self.dropped else not self.rewritten)
 
     @property
     def may_truncate(self):
-        """Whether storage was replaced with nothing copied: TRUNCATE, or REINDEX (the names tell)."""
-        return bool(self.removed and self.created) and not self.class_inserted
+        """Whether storage was replaced in the same place with nothing copied: TRUNCATE, or REINDEX (the names tell). Both change rows of
+        pg_class, where its rows can be seen."""
+        places = {path.rpartition("/")[0] for path in self.created}
+        replaced = any(path.rpartition("/")[0] in places for path in self.lost)
+        return replaced and not self.rewritten and bool(self.class_updated or not (self.class_inserted or self.class_deleted))
 
 
 class Collector:
@@ -220,7 +240,10 @@ class Collector:
             entry.class_born.add((path, block, place[2]))
         elif action == "DELETE":
             entry.class_deleted += place not in entry.class_born
-        elif place in entry.class_born and new:
+            entry.class_undone += place in entry.class_born
+        elif place not in entry.class_born:
+            entry.class_updated += 1
+        elif new:
             entry.class_born.add((path, block, new[1]))
 
     @staticmethod

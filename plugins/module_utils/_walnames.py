@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from ._backups import COPIED, read_backups
@@ -16,6 +16,7 @@ from ._wal import WalError, parse_lsn
 
 KINDS = ("drop", "truncate", "delete", "update")          # the gravest first
 PARTS = ("index", "toast", "partitioned index", "type")   # what belongs to a table
+FILELESS = ("partitioned table", "view", "foreign table")
 FIRST_OID = 16384                                         # FirstNormalObjectId: below are the system catalogues
 
 
@@ -28,7 +29,9 @@ class Wanted:
     database: str | None
     minimum_rows: int
     known: bool = False
+    named_until: int = 0                                  # what has this number or a lower one has a name elsewhere, and another one
     unnamed: int = 0                                      # transactions left out that did it to something without a name
+    unnamed_databases: list = field(default_factory=list)     # databases that were dropped
 
     def __post_init__(self):
         if self.name and not re.fullmatch(r"\d+|\d+/\d+/\d+", self.name) and "." not in self.name:
@@ -38,6 +41,11 @@ class Wanted:
     def fits(self, relation):
         """Whether one relation of a transaction is the one that is looked for."""
         return self.in_database(relation) and (not self.name or self.name in (relation["name"], str(relation["oid"]), relation["path"]))
+
+    def may_be(self, relation):
+        """Whether a relation without a name may be the one that is looked for. Numbers only grow."""
+        number = relation["oid"] or (relation["path"] or "").rpartition("/")[2]
+        return self.in_database(relation) and bool(number) and int(number) > self.named_until
 
     def in_database(self, relation):
         """Whether a relation is in the database that is looked in."""
@@ -83,6 +91,11 @@ class Catalogues:
         """Files of pg_class, as the newest backup has them."""
         return read_names(self.places[-1][1], self.major).class_files if self.places else ()
 
+    def named_until(self):
+        """The largest number of a relation or a file in the newest backup: everything up to it was there, or was gone before."""
+        rows = read_names(self.places[-1][1], self.major).by_oid.values() if self.places else ()
+        return max((int(number) for row in rows for number in (row.oid, row.path.rpartition("/")[2])), default=0)
+
     def named(self, wanted):
         """The Relations of the name that is looked for, as the newest catalogue has them that knows it."""
         catalogues = chain([self.known], (read_names(data, self.major).by_oid.values() for _end, data in self.places[::-1]))
@@ -113,8 +126,9 @@ def describe(entry, timeline, catalogues, wanted):
         "commit": _written(entry, names),
     }
     nameless = [relation for kind in KINDS[:2] if kind in wanted.kinds for relation in done[kind] if relation["name"] is None]
-    if wanted.name and any(wanted.in_database(relation) for relation in nameless):
-        wanted.unnamed += not any(wanted.fits(relation) for kind in KINDS for relation in done[kind])
+    if wanted.name and not any(wanted.fits(relation) for kind in KINDS for relation in done[kind]):
+        wanted.unnamed += any(wanted.may_be(relation) for relation in nameless)
+        wanted.unnamed_databases += [one["database"] for one in nameless if not (one["oid"] or one["path"]) and wanted.in_database(one)]
     done = {kind: [relation for relation in relations if wanted.fits(relation)] for kind, relations in done.items()}
     matching = [kind for kind in KINDS if done[kind] and (kind in wanted.kinds or "commit" in wanted.kinds)]
     if not matching and ("commit" not in wanted.kinds or (not done["commit"] and (wanted.name or wanted.database))):
@@ -147,15 +161,22 @@ def nearest(name, transactions, limit=10):
 
 
 def _dropped(entry, names):
-    """What is gone: by oid where the commit record has oids, else by file, else what was locked."""
+    """What is gone: by oid where the commit record has oids, else by file, else what was locked, if no more than what is gone was locked:
+    DROP INDEX locks the table too."""
     found = [_relation(entry, names, path=None, pair=pair, evidence="catalog") for pair in entry.gone]
     if not entry.dropped:
-        found = [_relation(entry, names, path=path, evidence="storage") for path in entry.removed]
+        found = [_relation(entry, names, path=path, evidence="storage") for path in entry.lost]
     if not entry.removed:                                 # a view, or a temporary table of which WAL knows nothing else
         found = [relation for relation in found if relation["name"]]
+    told = _told(found)
     found = _tables(found)
-    if not entry.dropped and not any(relation["name"] for relation in found):
-        found += _tables([_relation(entry, names, pair=pair, evidence="lock") for pair in entry.locks if pair in names.by_oid])
+    if not entry.dropped:
+        locked = _tables(_locked(entry, names))
+        all_gone = len(set(entry.locks)) <= entry.class_deleted
+        if told:
+            found += [relation for relation in locked if found and all_gone and relation["type"] in FILELESS]
+        elif all_gone or not entry.removed:
+            found += locked
     for place in entry.databases:
         oid = place.split("/")[1]
         found.append(_blank(names, oid, None, None, "storage"))
@@ -163,14 +184,22 @@ def _dropped(entry, names):
 
 
 def _truncated(entry, names):
-    """Whose storage was replaced; when a rewrite after the backup gave it another file, what was locked."""
-    found = _tables([_relation(entry, names, path=path, evidence="storage") for path in entry.removed])
-    if any(relation["name"] for relation in found):
-        return found
-    locked = [pair for pair in entry.locks if pair in names.by_oid]
-    if not locked:
-        return found
-    return _tables([_relation(entry, names, pair=pair, evidence="lock") for pair in locked])
+    """Whose storage was replaced; when a rewrite after the backup gave it another file, what was locked. A partitioned table has no storage."""
+    found = [_relation(entry, names, path=path, evidence="storage") for path in entry.lost]
+    locked = _locked(entry, names)
+    if not _told(found):
+        return _tables(locked or found)
+    found = _tables(found)
+    return found + [relation for relation in locked if found and relation["type"] == "partitioned table"]
+
+
+def _told(relations):
+    """Whether names tell what it was: a table has one, or all of them are parts of tables."""
+    return any(relation["name"] for relation in _tables(relations)) or bool(relations) and all(relation["name"] for relation in relations)
+
+
+def _locked(entry, names):
+    return [_relation(entry, names, pair=pair, evidence="lock") for pair in entry.locks if pair in names.by_oid]
 
 
 def _written(entry, names, column=None, minimum=1):

@@ -32,10 +32,10 @@ BACKUP = [
 
 
 class Known(Catalogues):
-    def __init__(self):
-        self.names = Names(databases={"5": "postgres"})
+    def __init__(self, backup=None):
+        self.names = Names(databases={"5": "postgres", "16443": "other"})
         self.places, self.known = [], []
-        for oid, name, kind in BACKUP:
+        for oid, name, kind in backup or BACKUP:
             row = Relation("postgres", "5", str(oid), name, kind, f"1663/5/{oid}")
             self.names.by_oid["5", str(oid)] = self.names.by_path[row.path] = row
 
@@ -52,10 +52,11 @@ def old(text):
     return "; ".join(part for part in text.split("; ") if not part.startswith("dropped stats"))
 
 
-def search(records, kinds=("drop", "truncate"), relation=None, database=None, minimum_rows=3):
+def search(records, kinds=("drop", "truncate"), relation=None, database=None, minimum_rows=3, catalogues=None, named_until=0):
     collector, wanted = Collector(), Wanted(list(kinds), relation, database, minimum_rows)
+    wanted.named_until = named_until
     entries = [entry for entry in map(collector.feed, records) if entry]
-    found = [shown for shown in (describe(entry, 1, Known(), wanted) for entry in entries) if shown]
+    found = [shown for shown in (describe(entry, 1, catalogues or Known(), wanted) for entry in entries) if shown]
     return found, wanted, collector
 
 
@@ -229,3 +230,71 @@ def test_names_from_pages(tmp_path, major, offset):
     assert names.by_path["16500/5/16391"].type == "partitioned table"
     assert names.by_oid["5", "16390"].database == "shop" and names.class_files == {"1663/5/20001"}
     assert read_names(str(tmp_path / "nowhere"), major).by_oid == {}
+
+
+# Of another workload, of PostgreSQL 15, with a restore point before each: what the base backup before it knew.
+LATER = [
+    (16385, "public.a", "table"), (16388, "pg_toast.pg_toast_16385", "toast"), (16389, "pg_toast.pg_toast_16385_index", "index"),
+    (16390, "public.a_pkey", "index"), (16392, "public.b", "table"), (16395, "pg_toast.pg_toast_16392", "toast"),
+    (16396, "pg_toast.pg_toast_16392_index", "index"), (16397, "public.b_pkey", "index"), (16399, "public.c", "table"),
+    (16402, "pg_toast.pg_toast_16399", "toast"), (16403, "pg_toast.pg_toast_16399_index", "index"), (16404, "public.c_pkey", "index"),
+    (16406, "public.c_t", "index"), (16407, "public.d", "table"), (16410, "pg_toast.pg_toast_16407", "toast"),
+    (16411, "pg_toast.pg_toast_16407_index", "index"), (16412, "public.d_pkey", "index"), (16414, "public.e", "table"), (16417, "public.e_n", "index"),
+    (16418, "public.mv", "materialized view"), (16421, "pg_toast.pg_toast_16418", "toast"), (16422, "pg_toast.pg_toast_16418_index", "index"),
+    (16424, "public.part", "partitioned table"), (16427, "public.part_1", "table"), (16430, "public.f", "table"),
+    (16433, "pg_toast.pg_toast_16430", "toast"), (16434, "pg_toast.pg_toast_16430_index", "index"), (16435, "public.f_pkey", "index"),
+    (16437, "public.m", "table"), (16440, "public.old", "table"),
+]
+WORKLOAD = {
+    "truncate, temporary table": [("truncate", ["public.a"])],
+    "truncate, table": [("truncate", ["public.b"])],
+    "truncate, table for a while": [("truncate", ["public.f"])],
+    "drop and create": [("drop", ["public.old"])],
+    "drop index": [], "drop constraint": [], "drop and create index": [],
+    "vacuum full": [], "cluster": [], "refresh": [], "reindex": [],
+    "truncate parent": [("truncate", ["public.part_1", "public.part"])],
+    "truncate what was new": [], "tablespace": [],
+    "drop database": [("drop", [None])],
+}
+
+
+def done_at(point, statistics=True):
+    """The records from a restore point of the other workload to the next one."""
+    records = (RECORDINGS / "etl-15.txt").read_text().split("rmgr: XLOG ")
+    part = next(part for part in records if part.split("\n")[0].endswith(f"RESTORE_POINT {point}"))
+    return [line if statistics else old(line) for line in part.splitlines(True)[1:]]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+@pytest.mark.parametrize("point, kinds", WORKLOAD.items())
+def test_what_comes_with_something_else(point, kinds, statistics):
+    assert brief(search(done_at(point, statistics), catalogues=Known(LATER))[0]) == kinds
+
+
+@pytest.mark.parametrize("statistics, kinds", [(True, [("drop", [None])]), (False, [])])
+def test_alter_type_of_a_table_with_an_index_without_name(statistics, kinds):
+    """The index is made anew, under a new oid."""
+    assert brief(search(done_at("alter type", statistics), catalogues=Known(LATER))[0]) == kinds
+
+
+def test_index_without_a_name_and_without_statistics():
+    """That the table was locked is no evidence that it is gone: more was locked than is gone."""
+    known = Known([row for row in LATER if row[1] != "public.c_t"])
+    found, wanted, _collector = search(done_at("drop index", False), relation="public.c", catalogues=known)
+    assert (found, wanted.unnamed) == ([], 1)
+
+
+@pytest.mark.parametrize("database, unnamed, dropped", [(None, 0, ["other"]), ("other", 0, ["other"]), ("postgres", 0, [])])
+def test_database_that_is_gone(database, unnamed, dropped):
+    """It may have had such a table, and is no relation without a name."""
+    found, wanted, _collector = search(done_at("drop database"), relation="public.a", database=database, catalogues=Known(LATER))
+    assert (found, wanted.unnamed, wanted.unnamed_databases) == ([], unnamed, dropped)
+
+
+@pytest.mark.parametrize("until, unnamed", [(0, 1), (16439, 1), (16440, 0)])
+@pytest.mark.parametrize("statistics", [True, False])
+def test_what_a_backup_had_is_not_without_a_name(until, unnamed, statistics):
+    """Numbers only grow: below the largest one of a backup, it is in there under another name than the one that is looked for."""
+    known = Known([row for row in LATER if row[1] != "public.old"])
+    wanted = search(done_at("drop and create", statistics), relation="public.a", catalogues=known, named_until=until)[1]
+    assert wanted.unnamed == unnamed
