@@ -45,7 +45,7 @@ def _target(search):
 def reads_to(search, begin, end, size):
     """Whether a search of a running server's pg_wal has read all from one LSN to another, both as numbers, so that what it has not found is not there."""
     read = search.get("searched") or []
-    if not read or any(one["last_lsn"] is None for one in read):
+    if not read or any(one["last_lsn"] is None for one in read) or any(one.get("note") for one in read[:-1]):
         return False
     firsts, lasts = [segment_number(one["first"], size) for one in read], [parse_lsn(one["last_lsn"]) // size for one in read]
     joined = all(first <= last + 1 for first, last in zip(firsts[1:], lasts))

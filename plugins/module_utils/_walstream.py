@@ -107,6 +107,17 @@ class Source:
         index = next(index for index, (number, low, high) in enumerate(stretches) if number == timeline and low <= segment <= high)
         return [(timeline, segment, stretches[index][2])] + stretches[index + 1:]
 
+    def going_on(self, timeline, first, last):
+        """The number of the first of some segments that begins as it should, or None: what pg_wal holds for later use has older addresses."""
+        for number in range(first, last + 1):
+            try:
+                header = content(self.archive.path(segment_name(timeline, number, self.size)), HEADER.size)
+            except WalError:
+                continue
+            if len(header) == HEADER.size and HEADER.unpack(header)[3] == number * self.size:
+                return number
+        return None
+
     def lines(self, timeline, first, last):
         """The records of one stretch as lines."""
         packed = any(opener_of(path) is not open for path in (self._paths(timeline, first, first) + self._paths(timeline, last, last)))
@@ -114,8 +125,8 @@ class Source:
         begin, seen = first, None
         while begin <= last:
             end = min(last, begin + step - 1)
-            seen = (yield from self._batch(timeline, begin, end, seen)) or seen
-            if end == last:
+            before, seen = seen, (yield from self._batch(timeline, begin, end, seen)) or seen
+            if end == last or seen == before:             # nothing new: it is damaged there, and going on would hide that
                 return
             # The last record may go on in the next batch: begin it in the segment of the last one that was whole.
             begin = max(begin + 1, parse_lsn(seen) // self.size if seen else end)

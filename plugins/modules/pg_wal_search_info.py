@@ -85,6 +85,12 @@ options:
         description: Its file, C(tablespace/database/filenode).
         type: str
         required: true
+  named_until:
+    description:
+      - A relation or file without a name of this number or a lower one is not counted in RV(unnamed), because it has a name elsewhere, and another one.
+      - What a running server dropped has no name there; RV(named_until) of a search of the archive tells it from what was created after the last backup.
+    type: int
+    default: 0
   kind:
     description:
       - What to look for.
@@ -252,6 +258,17 @@ unnamed:
   description: With O(relation), how many drops and truncates of relations without a name were left out. Not 0, one of them may be it.
   returned: success
   type: int
+unnamed_databases:
+  description:
+    - With O(relation), the databases that were dropped, by name, or by oid when it is unknown. Each may have had such a relation. O(database) leaves
+      out the others.
+  returned: success
+  type: list
+  elements: str
+named_until:
+  description: The largest oid or file number in the newest base backup, for O(named_until) of another search.
+  returned: success, with O(relation)
+  type: int
 others:
   description:
     - With O(relation), ten transactions at most that did it to something else, those whose relations are called most like it first. Shaped as
@@ -325,7 +342,9 @@ searched:
       description: The time of the last commit that was read.
       type: str
     note:
-      description: Set when reading stopped before the last segment, as at a damaged one, or at those that C(pg_wal) holds for later use.
+      description:
+        - Set when reading stopped before the last segment, as at a damaged one, or at those that C(pg_wal) holds for later use, and when segments are missing
+          before the next stretch. What is in between was not searched; reading goes on as the next stretch, where a later segment can be read.
       type: str
 """
 
@@ -337,7 +356,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BARMAN_ARGUMENTS, BarmanError, check_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
-from ansible_collections.pgrescue.barman.plugins.module_utils._target import LSN, parse_moment, parse_target
+from ansible_collections.pgrescue.barman.plugins.module_utils._target import LSN, TargetError, parse_moment, parse_target
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, parse_lsn, segment_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._waldump import Collector
 from ansible_collections.pgrescue.barman.plugins.module_utils._walnames import Catalogues, Wanted, describe, nearest
@@ -347,18 +366,26 @@ KNOWN = ("name", "type", "database", "database_oid", "oid", "path")
 LATE = timedelta(seconds=30)          # commit records are not strictly in the order of their times
 
 
-def bound(text):
+def bound(name, text):
     """A start or end as (LSN as a number or None, moment or None)."""
     if not text:
         return None, None
-    return (parse_lsn(text), None) if LSN.fullmatch(text) else (None, parse_moment(text))
+    if LSN.fullmatch(text):
+        return parse_lsn(text), None
+    try:
+        return None, parse_moment(text)
+    except TargetError as error:
+        why = str(error).replace("target_time", name).replace("target_latest=true for the last one in the archive", f"leave {name} out")
+        raise TargetError(f"{why} An LSN is taken too, such as 0/3000028.") from error
 
 
 def search(source, stretches, start, end, catalogues, wanted, limit, target=None):
     """What main() returns of the transactions, the restore points, the target and of what was read."""
     newest, found, others, searched, points, place = deque(maxlen=limit), 0, deque(maxlen=1000), [], [], None
     anything = Wanted(wanted.kinds, None, None, wanted.minimum_rows)
-    for timeline, first, last in stretches:
+    todo = deque(stretches)
+    while todo:
+        timeline, first, last = todo.popleft()
         collector, note = Collector(catalogues.class_files(), target), None
         lines = source.lines(timeline, first, last)
         for line in lines:
@@ -378,9 +405,18 @@ def search(source, stretches, start, end, catalogues, wanted, limit, target=None
             elif wanted.name:
                 others.extend(filter(None, [describe(entry, timeline, catalogues, anything)]))
         else:
-            if not collector.last_lsn or parse_lsn(collector.last_lsn) // source.size < last:
-                read = collector.last_lsn or "its first segment"
-                note = f"timeline {timeline} could not be read after {read}: what comes then is damaged or was never written"
+            read = parse_lsn(collector.last_lsn) // source.size if collector.last_lsn else first - 1
+            if read < last:
+                after = collector.last_lsn or f"the beginning of segment {segment_name(timeline, first, source.size)}"
+                note = f"timeline {timeline} could not be read after {after}: what comes then is damaged or was never written"
+                next_one = source.going_on(timeline, max(read, first) + 1, last)
+                if next_one is not None:
+                    todo.appendleft((timeline, next_one, last))
+                    last = next_one - 1
+                    note += f". Reading went on with segment {segment_name(timeline, next_one, source.size)}"
+            elif todo and todo[0][1] > last + 1:
+                gone = dict.fromkeys(segment_name(todo[0][0], number, source.size) for number in (last + 1, todo[0][1] - 1))
+                note = f"timeline {timeline} could not be read after {collector.last_lsn}: {' to '.join(gone)} is not there"
         lines.close()
         points += [dict(name=name, lsn=lsn, timeline=timeline) for lsn, name in collector.restore_points]
         place = place or collector.target_lsn
@@ -396,7 +432,9 @@ def search(source, stretches, start, end, catalogues, wanted, limit, target=None
 
 
 def run(params):
-    start, end = bound(params["start"]), bound(params["end"])
+    if params["limit"] < 0:
+        raise WalError(f"limit is {params['limit']}, and no fewer than 0 transactions can be returned: type 0 or more, or leave limit out, for 100")
+    start, end = bound("start", params["start"]), bound("end", params["end"])
     if start == (None, None):
         start = (None, (end[1] or datetime.now(timezone.utc)) - timedelta(days=1)) if end[0] is None else (0, None)
     server = None
@@ -404,14 +442,17 @@ def run(params):
         server = read_configuration(params["barman_config"]).server(check_name(params["server"], "server"))
     source = of_server(server) if server else of_directory(params["directory"])
     catalogues = Catalogues(source, server, params["data_directory"], params["known"])
-    wanted = Wanted(params["kind"], params["relation"], params["database"], params["minimum_rows"])
+    wanted = Wanted(params["kind"], params["relation"], params["database"], params["minimum_rows"], named_until=params["named_until"])
     stretches = source.between(params["timeline"], start, end)
     target = parse_target(params) if params["target_xid"] or params["target_name"] else None
     result = search(source, stretches, start, end, catalogues, wanted, params["limit"], target)
     known = catalogues.named(wanted) if wanted.name and not wanted.known else []
     if not (result["found"] or known or wanted.known) and wanted.name:
         catalogues.refuse_unknown(wanted, result["others"])
-    return dict(result, unnamed=wanted.unnamed, known=[asdict(one) for one in known])
+    return dict(
+        result, unnamed=wanted.unnamed, unnamed_databases=wanted.unnamed_databases, known=[asdict(one) for one in known],
+        **(dict(named_until=catalogues.named_until()) if wanted.name else {}),
+    )
 
 
 def main():
@@ -427,6 +468,7 @@ def main():
             relation=dict(type="str"),
             database=dict(type="str"),
             known=dict(type="list", elements="dict", default=[], options={key: dict(type="str", required=True) for key in KNOWN}),
+            named_until=dict(type="int", default=0),
             kind=dict(type="list", elements="str", choices=["drop", "truncate", "delete", "update", "commit"], default=["drop", "truncate"]),
             minimum_rows=dict(type="int", default=1000),
             limit=dict(type="int", default=100),

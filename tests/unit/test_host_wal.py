@@ -9,6 +9,7 @@ import copy
 import pytest
 
 from ansible_collections.pgrescue.barman.plugins.filter.host_wal import FilterModule
+from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import reads_to
 
 from test_findings import FACTS, judge
 
@@ -100,3 +101,12 @@ def test_a_dead_server_on_a_branch_that_was_never_archived(cluster, told):
     said = next(one for one in judge(cluster=cluster)["plan"]["findings"] if one["check"] == "not_archived_yet")
     assert said["ok"] and ("timeline 2, of which Barman has nothing" in said["found"]) is told
     assert not told or "start PostgreSQL" in said["meaning"]
+
+
+@pytest.mark.parametrize("note, whole", [(None, True), ("timeline 1 could not be read after 0/0B000100: it is damaged. Reading went on", False)])
+def test_a_damaged_stretch_is_not_read_as_a_whole(note, whole):
+    searched = [
+        dict(first="00000001000000000000000A", last="00000001000000000000000B", last_lsn="0/0B000100", note=note),
+        dict(first="00000001000000000000000C", last="00000001000000000000000F", last_lsn="0/0C000100", note="segments for later use"),
+    ]
+    assert reads_to(dict(searched=searched), 10 << 24, (12 << 24) + 0x200, 1 << 24) == whole
