@@ -23,7 +23,7 @@ options:
     type: dict
     required: true
   live:
-    description: The search of the running server's WAL, which the archive does not hold yet.
+    description: The search of the running server's WAL, which the archive does not hold yet, also one that was skipped or failed.
     type: dict
     default: {}
   branches:
@@ -64,7 +64,7 @@ INSTEAD = "Type one of these targets instead of before_drop: "
 def drop_target(asked, archive, live=None, branches=()):
     """Return the decision; see RETURN."""
     found = _unique([archive, live or {}])
-    doubt = _doubt(asked, found, archive, _unique(branches))
+    doubt = _doubt(asked, found, archive, live or {}, _unique(branches))
     if doubt:
         return dict(transaction={}, target={}, doubt=doubt)
     one = found[0]
@@ -79,8 +79,8 @@ def _unique(searches):
     return list({(one["timeline"], one["commit_lsn"]): one for search in searches for one in search.get("transactions") or []}.values())
 
 
-def _doubt(asked, found, archive, elsewhere):
-    others = archive.get("others") or []
+def _doubt(asked, found, archive, live, elsewhere):
+    others = _others([archive, live])
     if archive.get("transactions") is None:
         why = str(archive.get("msg") or "The archive could not be searched.")
         return why + (f" Or {asked} is not spelt so. {INSTEAD}{_listed(others)}." if others else "")
@@ -90,18 +90,56 @@ def _doubt(asked, found, archive, elsewhere):
         return (
             f"{len(found)} transactions dropped or truncated {asked}, so say which is meant. {named if len(databases) > 1 else ''}{INSTEAD}{_listed(found)}."
         )
-    if archive["unnamed"]:
-        return (
-            f"{archive['unnamed']} transactions dropped or truncated what was created after the last backup, so its name is not known, and one of them may "
-            f"have been {asked}. {INSTEAD}{_listed(found + others)}."
-        )
+    unsure = _unread(asked, found, archive) + _failed(live) + _unnamed(asked, archive, live)
     if not found:
         return (
-            f"No transaction that can be found here dropped or truncated {asked}. "
+            f"No transaction that can be found here dropped or truncated {asked}. {unsure}"
             + (f"One on another branch did. {INSTEAD}{_listed(elsewhere)}. " if elsewhere else "")
-            + (f"Others were dropped or truncated. {INSTEAD}{_listed(others)}." if others else "" if elsewhere else "Nothing else was either.")
-        )
-    return ""
+            + (f"Others were dropped or truncated. {INSTEAD}{_listed(others)}." if others else "" if elsewhere or unsure else "Nothing else was either.")
+        ).rstrip()
+    return f"It is not sure that this is the last transaction that dropped or truncated {asked}. {unsure}{INSTEAD}{_listed(found + others)}." if unsure else ""
+
+
+def _unread(asked, found, archive):
+    """What of the archive was not read and may hold a later one than what was found."""
+    end, notes = (0, 0), []
+    for stretch in archive.get("searched") or []:
+        end = max(end, _place(stretch["last_lsn"] or "0/0"))
+        if stretch["note"] and not (found and _place(found[0]["commit_lsn"]) > end):
+            notes.append(stretch["note"])
+    return (
+        f"The archive was not read as a whole: {'; '.join(notes)}. What dropped {asked} may be in there: bring back the segments that are damaged or missing, "
+        "or type the moment before it, -e target_time=, or -e target_lsn= with -e target_exclusive=true. " if notes else ""
+    )
+
+
+def _failed(live):
+    """That the server's own WAL was to be searched, and could not be."""
+    if not live or live.get("skipped") or live.get("transactions") is not None:
+        return ""
+    return f"What the server has not archived yet could not be searched: {str(live.get('msg') or 'no reason was given').rstrip('.')}. "
+
+
+def _unnamed(asked, archive, live):
+    """What may have been it, but has no name."""
+    number = sum(search.get("unnamed") or 0 for search in (archive, live))
+    gone = list(dict.fromkeys(name for search in (archive, live) for name in search.get("unnamed_databases") or []))
+    having = sorted({one["database"] for one in archive.get("known") or []} - set(gone)) or ["DATABASE"]
+    return (
+        f"{number} transactions dropped or truncated what was created after the last backup, so its name is not known, and one of them may have been {asked}. "
+        if number else ""
+    ) + (
+        f"A database was dropped with all that it had ({', '.join(gone)}), and that may have been a {_relation(asked)} too. When it is that of another "
+        f"database, name it: {' or '.join(f'-e before_drop={name}.{_relation(asked)}' for name in having)}. " if gone else ""
+    )
+
+
+def _others(searches):
+    return list({(one["timeline"], one["commit_lsn"]): one for search in searches for one in search.get("others") or []}.values())
+
+
+def _place(lsn):
+    return tuple(int(part, 16) for part in lsn.split("/"))
 
 
 def _relation(asked):
