@@ -58,6 +58,8 @@ _value:
       type: str
 """
 
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
+
 INSTEAD = "Type one of these targets instead of before_drop: "
 
 
@@ -74,13 +76,13 @@ def drop_target(asked, archive, live=None, branches=()):
     return dict(transaction=dict(one, summary=summary), target=one["target_inspect"] if readable else one["target"], doubt="")
 
 
-def _unique(searches):
+def _unique(searches, key="transactions"):
     """The transactions of several searches, each once."""
-    return list({(one["timeline"], one["commit_lsn"]): one for search in searches for one in search.get("transactions") or []}.values())
+    return list({(one["timeline"], one["commit_lsn"]): one for search in searches for one in search.get(key) or []}.values())
 
 
 def _doubt(asked, found, archive, live, elsewhere):
-    others = _others([archive, live])
+    others = _unique([archive, live], "others")
     if archive.get("transactions") is None:
         why = str(archive.get("msg") or "The archive could not be searched.")
         return why + (f" Or {asked} is not spelt so. {INSTEAD}{_listed(others)}." if others else "")
@@ -102,10 +104,10 @@ def _doubt(asked, found, archive, live, elsewhere):
 
 def _unread(asked, found, archive):
     """What of the archive was not read and may hold a later one than what was found."""
-    end, notes = (0, 0), []
+    end, notes = 0, []
     for stretch in archive.get("searched") or []:
-        end = max(end, _place(stretch["last_lsn"] or "0/0"))
-        if stretch["note"] and not (found and _place(found[0]["commit_lsn"]) > end):
+        end = max(end, parse_lsn(stretch["last_lsn"] or "0/0"))
+        if stretch["note"] and not (found and parse_lsn(found[0]["commit_lsn"]) > end):
             notes.append(stretch["note"])
     return (
         f"The archive was not read as a whole: {'; '.join(notes)}. What dropped {asked} may be in there: bring back the segments that are damaged or missing, "
@@ -132,14 +134,6 @@ def _unnamed(asked, archive, live):
         f"A database was dropped with all that it had ({', '.join(gone)}), and that may have been a {_relation(asked)} too. When it is that of another "
         f"database, name it: {' or '.join(f'-e before_drop={name}.{_relation(asked)}' for name in having)}. " if gone else ""
     )
-
-
-def _others(searches):
-    return list({(one["timeline"], one["commit_lsn"]): one for search in searches for one in search.get("others") or []}.values())
-
-
-def _place(lsn):
-    return tuple(int(part, 16) for part in lsn.split("/"))
 
 
 def _relation(asked):

@@ -158,7 +158,7 @@ def _directory(directory):
 def _unwritable(directory, error):
     return FenceError(
         f"the recovery marker cannot be written below {directory}: {error.strerror}. Make room, or run this as the Barman user "
-        f"(become_user=barman), who owns that directory, whichever it is."
+        f"(become_user=barman), who owns that directory."
     )
 
 

@@ -3,14 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan of a recovery: the restore's own plan, merged with what the PostgreSQL host says. Pure: facts in, plan out.
 
-Facts are the answers of the hosts as the role has registered them: server, host (inventory name), confirm, archived, tablespaces (as asked for),
-barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the
-running server, empty without one), live_said (why a server that runs does not answer, else empty), unarchived (pg_wal_search_info of
-its pg_wal), host_wal (WAL that is not archived, see
-_hostwal.py), now (ISO 8601), clone (what only a clone's host is asked, empty in place), asked (the target as it was typed), drop
-(the transaction that it was found by, empty without one), to_barman (the result of trying the way to Barman), processes (lines of
-ps), under_way (who else recovers it, empty without one), records (of earlier recoveries, the newest first), wanted (the target as
-they have it), arms (whether the commit sets archive_command), archive_timeout (seconds), restore (the plan of barman_restore) and
+Facts are the answers of the hosts as the role has registered them: server, host (inventory name), confirm, archived, tablespaces (as asked
+for), barman_address, postgres_user, catalogue (one entry of barman_catalog_info), cluster (pg_cluster_info), live (the row of the running
+server, empty without one), live_said (why a server that runs does not answer, else empty), unarchived (pg_wal_search_info of its pg_wal),
+host_wal (WAL that is not archived, see _hostwal.py), now (ISO 8601), clone (what only a clone's host is asked, empty in place), asked (the
+target as it was typed), drop (the transaction that it was found by, empty without one), to_barman (the result of trying the way to Barman),
+processes (lines of ps), under_way (who else recovers it, empty without one), records (of earlier recoveries, the newest first), wanted (the
+target as they have it), arms (whether the commit sets archive_command), archive_timeout (seconds), restore (the plan of barman_restore) and
 latest (the same for the archive's end, where it was asked for).
 """
 from __future__ import annotations

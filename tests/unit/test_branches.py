@@ -193,14 +193,19 @@ def catalogue(history):
     return dict(name="x", backups=backups, timelines=timelines, windows=windows, wal=wal_of(archive, backups, tree, True))
 
 
-@pytest.mark.parametrize("number", range(ROUNDS))
-def test_the_verdict_is_what_a_replay_does(number):
+def drawn(number):
+    """One random history: the chance that goes on from there, the history, its catalogue, and its backups by their ids."""
     seed = SEED + number
     print("SEED", seed)
     chance = random.Random(seed)
     history = History(chance)
     server = catalogue(history)
-    backups = dict(zip((backup["backup_id"] for backup in server["backups"]), history.backups))
+    return chance, history, server, dict(zip((backup["backup_id"] for backup in server["backups"]), history.backups))
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_the_verdict_is_what_a_replay_does(number):
+    chance, history, server, backups = drawn(number)
     for clock in sorted({chance.randint(0, history.clock + 3) for _moment in range(60)} | {clock for *_rest, clock, _good in history.backups}):
         verdict = reachable(server, instant(clock))
         live, rows = history.live(clock)
@@ -217,12 +222,7 @@ def test_the_verdict_is_what_a_replay_does(number):
 
 @pytest.mark.parametrize("number", range(ROUNDS // 3))
 def test_every_branch_on_request(number):
-    seed = SEED + number
-    print("SEED", seed)
-    chance = random.Random(seed)
-    history = History(chance)
-    server = catalogue(history)
-    backups = dict(zip((backup["backup_id"] for backup in server["backups"]), history.backups))
+    chance, history, server, backups = drawn(number)
     for timeline in history.parents:
         for clock in range(0, history.clock + 2):
             exclusive = chance.random() < 0.5
@@ -243,11 +243,7 @@ def test_every_branch_on_request(number):
 
 @pytest.mark.parametrize("number", range(ROUNDS // 3))
 def test_what_only_an_heir_holds_is_said_to_be_there(number):
-    seed = SEED + number
-    print("SEED", seed)
-    history = History(random.Random(seed))
-    server = catalogue(history)
-    backups = dict(zip((backup["backup_id"] for backup in server["backups"]), history.backups))
+    _chance, history, server, backups = drawn(number)
     for clock in range(history.clock + 2):
         verdict = reachable(server, instant(clock))
         told = re.search(r"What timeline (\d+) wrote later is archived up to (\S+) only, .* type target_timeline=(\d+) too", verdict["why"])
@@ -280,11 +276,7 @@ def test_the_tail_of_a_dead_server_that_was_recovered(end_time):
 
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_an_lsn_holds_what_its_line_does(number):
-    seed = SEED + number
-    print("SEED", seed)
-    chance = random.Random(seed)
-    history = History(chance)
-    server = catalogue(history)
+    _chance, history, server, _backups = drawn(number)
     forks = [origin[1] for origin in history.parents.values() if origin]
     places = {lsn + step for lsn in forks + [commit[0] for commits in history.commits.values() for commit in commits] for step in (-SIZE, -60, -1, 0, 1)}
     for timeline in (None, *history.parents):
