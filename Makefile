@@ -9,10 +9,10 @@ export SUITE ?= trixie
 export LAB_HOSTS ?=
 
 # Scenarios run in this order on one lab; each finds what the one before it has left.
-SCENARIOS := default site modules recover soak
+SCENARIOS := default site modules recover soak faults
 # The same for `make test`, on two labs side by side.
 lane-1 := default site recover
-lane-2 := default modules soak
+lane-2 := default modules soak faults
 DESTROY := always
 
 build := $(CURDIR)/.build
