@@ -30,6 +30,7 @@ MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
 # What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
 BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination")
 XIDS = 1 << 32
+FROZEN = "timeout expired"                    # libpq's words for a server that takes the connection and does not answer
 # What barman_restore says of a clone's host it says of the Barman host; the way to the clone is made for the copy only.
 ELSEWHERE = re.compile(r"destination.*|postgresql_major|rsync|running|restore_running|tablespace .*|major_of_destination|space.*")
 # What is judged here with what the host says.
@@ -430,6 +431,12 @@ def running_server(cluster, live, said):
         return finding(
             "running_server", False, found, "The recovered server would not let us in either, so nobody could see where its replay stops.",
             "Let that user in on the local socket, by a first line in pg_hba.conf: local all postgres peer, and reload PostgreSQL.",
+        )
+    if not live and FROZEN in said:
+        return finding(
+            "running_server", False, found, "A server that answers nobody cannot be stopped in order either: the recovery would wait for its end for an hour.",
+            f"See what holds it: ps -o pid,stat,wchan -p {cluster['running']}. Is it suspended (T): kill -CONT {cluster['running']}. Else end it "
+            f"(systemctl kill --signal=KILL {cluster['service'] or 'its service'}), and recover again: what it has not archived is taken from its pg_wal.",
         )
     if not standby:
         return note("running_server", found, "It is stopped for the recovery, and its clients are disconnected.")

@@ -55,9 +55,8 @@ def _timeline(number, ancestors, current, last_wal):
 def read_history(path):
     """The ancestors in a history file, the oldest first, each with the LSN of the switch and its reason; none if it cannot be read."""
     try:
-        lines = [line.strip().split("\t") for line in read_text(path).splitlines()]
-        return [(int(line[0]), parse_lsn(line[1]), line[2] if len(line) > 2 else None) for line in lines if line[0] and not line[0].startswith("#")]
-    except (ValueError, IndexError, WalError):
+        return _ancestors(read_text(path))
+    except WalError:
         return []
 
 
@@ -67,7 +66,15 @@ def is_damaged(path):
         text = read_text(path)
     except WalError:
         return False
-    return all(char.isprintable() or char.isspace() for char in text) and not read_history(path)
+    return all(char.isprintable() or char.isspace() for char in text) and not _ancestors(text)
+
+
+def _ancestors(text):
+    try:
+        lines = [line.strip().split("\t") for line in text.splitlines()]
+        return [(int(line[0]), parse_lsn(line[1]), line[2] if len(line) > 2 else None) for line in lines if line[0] and not line[0].startswith("#")]
+    except (ValueError, IndexError, WalError):
+        return []
 
 
 class Tree:

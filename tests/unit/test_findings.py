@@ -84,9 +84,10 @@ def test_nothing_is_wrong():
     ('FATAL:  Peer authentication failed for user "postgres"', False),
     ('FATAL:  role "postgres" does not exist', False),
     ("fe_sendauth: no password supplied", False),
+    ('connection to server on socket "/var/run/postgresql/.s.PGSQL.5432" failed: timeout expired', False),
 ])
 def test_a_server_that_does_not_answer(said, ok):
-    """One that will never let us in would not do so while it replays either, and a whole copy would have been in vain."""
+    """One that will never let us in would not do so while it replays either; one that is frozen could not be stopped."""
     found = FilterModule().filters()["recovery_plan"](dict(copy.deepcopy(FACTS), live={}, live_said=said))["plan"]
     told = next(entry for entry in found["findings"] if entry["check"] == "running_server")
     assert (told["ok"], found["feasible"]) == (ok, ok) and " ".join(said.split()) in told["found"]
