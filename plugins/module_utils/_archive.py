@@ -11,12 +11,15 @@ from __future__ import annotations
 import bisect
 import os
 import re
+from contextlib import suppress
 from itertools import accumulate
 
 from ._wal import HISTORY, SEGMENT, segment_name, system_identifier
 
 XLOGDB_LINE = re.compile(r"^([0-9A-F]{24})[ \t]+(\d+)[ \t]+(\d+(?:\.\d+)?)(?:[ \t]+(\w+).*)?$", re.MULTILINE)
 XLOGDB_HISTORY = re.compile(r"^([0-9A-F]{8}\.history)[ \t]", re.MULTILINE)
+# Barman splits each line into four words or, since 3.14, five, and ends with an error at any other (WalFileInfo.from_xlogdb_line in its infofile.py).
+XLOGDB_OTHER = re.compile(r"^([0-9A-F]{24}\.(?:partial|[0-9A-F]{8}\.backup))[ \t]+\d+[ \t]+\d+(?:\.\d+)?[ \t]+\S+(?:[ \t]+\S+)?[ \t]*$", re.MULTILINE)
 RECEIVED = re.compile(r"([0-9A-F]{24})(\.partial)?")
 DUPLICATE = re.compile(r"([0-9A-F]{24})\.[0-9]{8}T[0-9]{6}Z\.duplicate")
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
@@ -31,12 +34,13 @@ UNLISTED = "on the disk, but not in xlog.db: type barman rebuild-xlogdb"
 class Archive:
     """The segments of one server. Segment names sort as WAL does, timeline first."""
 
-    def __init__(self, wals_directory=None, listed=None, on_disk=None, histories=(), duplicates=(), received=None, listed_histories=None):
+    def __init__(self, wals_directory=None, listed=None, on_disk=None, histories=(), duplicates=(), received=None, listed_histories=None, others=(), broken=()):
         self.wals_directory = wals_directory
         self.listed = listed or {}                # name -> (bytes, file time, compression or None)
         self.names = sorted(self.listed)
         self.histories = sorted(histories)        # names of *.history files on the disk
         self.listed_histories = set(self.histories if listed_histories is None else listed_histories)
+        self.others, self.broken = others, broken  # listed .backup and .partial files, and lines of xlog.db that Barman cannot read
         self.duplicates = duplicates              # pairs name, system identifier or None
         self.received = received or {}            # name -> path of what has come and is not archived yet, the last of a stream in part
         self.faults = {}                          # reason -> names that cannot be restored for it
@@ -66,9 +70,9 @@ class Archive:
         return found
 
     def gone(self, names):
-        """Which of these segments, and which history files, xlog.db lists although they are not on the disk: Barman's copy ends there with an error."""
-        lost = set(self.faults.get(GONE, ())) & set(names)
-        return sorted(lost | self.listed_histories - set(self.histories))
+        """Which of these files, and which history files, xlog.db lists although they are not on the disk: Barman's copy ends there with an error."""
+        lost = {name for name in names if name in self.others and not os.path.exists(os.path.join(self.wals_directory, name[:16], name))}
+        return sorted(lost | set(self.faults.get(GONE, ())) & set(names) | self.listed_histories - set(self.histories))
 
     def history(self, timeline):
         """The name of a timeline's history file, and what keeps it from being copied: null if nothing does."""
@@ -101,42 +105,50 @@ def read_archive(server):
         return Archive()
     wals = server.directory("wals_directory")
     received = _received(server)                  # before what is archived, so that nothing on its way there is in neither
-    listed, listed_histories = _read_xlogdb(server, wals)           # before the disk: Barman lists a segment after it has put it there
+    text = _read_xlogdb(server, wals)             # before the disk: Barman lists a segment after it has put it there
     on_disk, histories = _scan(wals)
-    if listed is None:                            # Barman rebuilds a missing xlog.db before it reads it
+    duplicates = _duplicates(server.directory("errors_directory"))
+    if text is None:                              # Barman rebuilds a missing xlog.db before it reads it
         listed = {name: _stat(os.path.join(wals, name[:16], name)) for name in on_disk}
-    return Archive(wals, listed, on_disk, histories, _duplicates(server.directory("errors_directory")), received, listed_histories)
+        return Archive(wals, listed, on_disk, histories, duplicates, received)
+    found, listed_histories = XLOGDB_LINE.findall(text), XLOGDB_HISTORY.findall(text)
+    listed = {name: (int(size), float(time), None if compression in ("", "None") else compression) for name, size, time, compression in found}
+    others, lines, broken = XLOGDB_OTHER.findall(text), text.splitlines(), ()
+    if len(lines) > len(found) + len(listed_histories) + len(others):
+        broken = [line for line in lines if not any(kind.match(line) for kind in (XLOGDB_LINE, XLOGDB_HISTORY, XLOGDB_OTHER))]
+    return Archive(wals, listed, on_disk, histories, duplicates, received, listed_histories, others, broken)
 
 
 def _read_xlogdb(server, wals):
-    """name -> (bytes, file time) of every segment in SERVER-xlog.db (Barman 3.13 and later) or wals/xlog.db, and the names of the history files there."""
+    """The text of SERVER-xlog.db (Barman 3.13 and later) or wals/xlog.db; None where there is none."""
     for path in (os.path.join(server.directory("xlogdb_directory"), f"{server.name}-xlog.db"), os.path.join(wals, "xlog.db")):
         try:
             with open(path, encoding="utf-8", errors="replace") as source:
-                text = source.read()
+                return source.read()
         except FileNotFoundError:
             continue
-        return {
-            name: (int(size), float(time), None if compression in ("", "None") else compression)
-            for name, size, time, compression in XLOGDB_LINE.findall(text)
-        }, XLOGDB_HISTORY.findall(text)
-    return None, None
+    return None
 
 
 def _scan(wals):
-    """Segments on the disk as name -> bytes, and the names of the history files."""
+    """Segments on the disk as name -> bytes, and the names of the history files. What Barman deletes meanwhile is not there."""
     segments, histories = {}, []
-    try:
-        entries = list(os.scandir(wals))
-    except FileNotFoundError:
-        return segments, histories
-    for entry in entries:
-        if len(entry.name) == 16 and entry.is_dir():
-            with os.scandir(entry.path) as files:
-                segments.update((file.name, file.stat().st_size) for file in files if len(file.name) == 24)
-        elif HISTORY.fullmatch(entry.name):
+    for entry in _entries(wals):
+        if HISTORY.fullmatch(entry.name):
             histories.append(entry.name)
+        elif len(entry.name) == 16:
+            for file in _entries(entry.path):
+                if len(file.name) == 24:
+                    with suppress(FileNotFoundError):
+                        segments[file.name] = file.stat().st_size
     return segments, histories
+
+
+def _entries(directory):
+    try:
+        return list(os.scandir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _stat(path):
@@ -151,12 +163,11 @@ def _received(server):
     """Segments in incoming/ and streaming/. An empty one only marks a place."""
     found = {}
     for option in ("incoming_wals_directory", "streaming_wals_directory"):
-        directory = server.directory(option)
-        try:
-            entries = [entry for entry in os.scandir(directory) if RECEIVED.fullmatch(entry.name) and entry.stat().st_size]
-        except OSError:
-            continue
-        found.update((entry.name[:24], entry.path) for entry in sorted(entries, key=lambda entry: entry.name, reverse=True))
+        with suppress(PermissionError):
+            for entry in sorted(_entries(server.directory(option)), key=lambda entry: entry.name, reverse=True):
+                with suppress(FileNotFoundError):
+                    if RECEIVED.fullmatch(entry.name) and entry.stat().st_size:
+                        found[entry.name[:24]] = entry.path
     return found
 
 

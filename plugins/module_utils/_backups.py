@@ -32,7 +32,7 @@ def read_backups(server, archive=None, now=None):
     'good' is true for a backup that is DONE, none of whose own WAL was thrown out of the archive as a duplicate, and that builds on a good one or none.
     """
     archive = archive or read_archive(server)
-    backups = [_read_backup(server, backup_id, path) for backup_id, path in sorted(_info_files(server).items())]
+    backups = [backup for backup_id, path in sorted(_info_files(server).items()) for backup in _read_backup(server, backup_id, path)]
     policy = server.options.get("retention_policy", "")
     _judge_retention(backups, policy, int(_number(server.options.get("minimum_redundancy")) or 0), now or datetime.now(timezone.utc))
     _add_wal(backups, archive)
@@ -71,11 +71,13 @@ def _entries(directory):
 
 
 def _read_backup(server, backup_id, path):
+    """A list of the backup; an empty one when Barman has deleted it meanwhile."""
     try:
-        info, problem = _parse_info(path), None
-        return _backup(server, backup_id, info, problem)
+        return [_backup(server, backup_id, _parse_info(path), None)]
+    except FileNotFoundError:
+        return []
     except (OSError, ValueError, SyntaxError, TypeError) as error:
-        return _backup(server, backup_id, {"status": UNREADABLE}, f"{path} cannot be read as backup.info: {error}")
+        return [_backup(server, backup_id, {"status": UNREADABLE}, f"{path} cannot be read as backup.info: {error}")]
 
 
 def _parse_info(path):
@@ -90,8 +92,6 @@ def _parse_info(path):
                 raise ValueError(f"the line {line.strip()[:60]!r} has no '='")
             value = value.strip()
             info[name.strip()] = None if value == "None" else value
-    if not info.get("status"):
-        raise ValueError("it has no status")
     return info
 
 
@@ -101,7 +101,7 @@ def _backup(server, backup_id, info, problem):
     return dict(
         backup_id=backup_id,
         name=info.get("backup_name"),
-        status=info["status"],
+        status=info.get("status") or "EMPTY",                    # what Barman says of an empty file, too
         type=_type(info),
         parent_backup_id=info.get("parent_backup_id"),
         begin_time=_time(info.get("begin_time")),

@@ -135,24 +135,24 @@ class Barman:
         """Whether this Barman is new enough for an ability of the table SINCE."""
         return self.version >= SINCE[ability]
 
-    def call(self, *args, accept=(0,), timeout=None, watch=None, unblock=None):
+    def call(self, *args, accept=(0,), timeout=None, watch=None, unblock=None, environment=None):
         """Run 'barman -f json ARGS' and return its Answer.
 
         An exit code that is not in accept raises BarmanError, and so does the timeout (seconds): the process group
         is then ended with SIGINT, which lets Barman mark a backup as FAILED; SIGKILL would leave it STARTED for ever.
         watch(pid) is called every few seconds and ends the call in the same way when it returns a reason. A Barman that
         waits for PostgreSQL inside libpq does not heed SIGINT; unblock() is then called and should end that wait.
+        environment: variables that are set for Barman beside those of this process.
         """
         cmd = self.base + ["-f", "json"] + [str(arg) for arg in args]
-        rc, stdout, stderr = self._execute(cmd, timeout, watch, unblock)
+        rc, stdout, stderr = self._execute(cmd, timeout, watch, unblock, environment)
         answer = parse(cmd, rc, stdout, stderr)
         if rc not in accept:
             raise BarmanError(f"barman {args[0]} failed: {answer.reason}", cmd=cmd, rc=rc, stderr=redact(stderr), stdout=redact(stdout))
         return answer
 
     @staticmethod
-    def _execute(cmd, timeout, watch=None, unblock=None):
-        environment = dict(os.environ, LC_ALL="C.UTF-8")
+    def _execute(cmd, timeout, watch=None, unblock=None, environment=None):
         # Whoever starts Ansible in the background of a script lets every child ignore SIGINT, which is how a backup is ended.
         ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         try:
@@ -160,7 +160,7 @@ class Barman:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
             process = subprocess.Popen(
                 cmd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                errors="replace", env=environment, cwd="/", start_new_session=True,
+                errors="replace", env=dict(os.environ, LC_ALL="C.UTF-8", **environment or {}), cwd="/", start_new_session=True,
             )
         except OSError as error:
             raise BarmanError(

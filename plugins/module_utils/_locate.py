@@ -12,7 +12,9 @@ import re
 import tempfile
 from datetime import datetime, timezone
 
-from ._wal import TRANSACTION_END, WalError, format_lsn, parse_lsn, provide, run_waldump, segment_name, segment_number
+from ._wal import (
+    TRANSACTION_END, UNPACKED_AT_ONCE, WalError, format_lsn, opener_of, parse_lsn, provide, run_waldump, segment_name, segment_number,
+)
 from ._waldump import XIDS, matches, restore_points
 
 SNAPSHOT = re.compile(r"desc: RUNNING_XACTS nextXid (\d+)")
@@ -45,7 +47,7 @@ def stops_by(source, timeline, begin, target, consistent):
     begin: the pair of timeline and running number of the segment with which to begin; consistent: the LSN, as a number, of the backup's end.
     """
     flat = _flat(source, timeline)
-    for number, batch in _batches(flat[flat.index(begin) if begin in flat else len(flat):], 1):
+    for number, batch in _batches(source, flat[flat.index(begin) if begin in flat else len(flat):], 1):
         for lsn, time in TRANSACTION_END.findall("\n".join(_lines(source, number, batch[0], batch[-1] + 1, "--rmgr=Transaction"))):
             position, when = parse_lsn(lsn), datetime.fromisoformat(time).replace(tzinfo=timezone.utc)
             if consistent <= position < (batch[-1] + 1) * source.size and (when > target.utc or target.exclusive and when == target.utc):
@@ -71,20 +73,21 @@ def _place(archive, name):
     return next((path for path in (archive.path(name), archive.received.get(name)) if path and os.path.exists(path)), None)
 
 
-def _batches(segments, count=SEGMENTS_AT_ONCE):
+def _batches(source, segments, count=SEGMENTS_AT_ONCE):
     """Some (timeline, running number), which follow each other, as (timeline, running numbers); count: how many at first."""
-    begin = 0
+    begin, path = 0, segments and _place(source.archive, segment_name(*segments[0], source.size))
+    most = UNPACKED_AT_ONCE if path and opener_of(path) is not open else SEGMENTS_AT_ONCE
     while begin < len(segments):
         timeline = segments[begin][0]
-        batch = [segment for number, segment in segments[begin:begin + count] if number == timeline]
+        batch = [segment for number, segment in segments[begin:begin + min(count, most)] if number == timeline]
         yield timeline, batch
-        begin, count = begin + len(batch), min(2 * count, SEGMENTS_AT_ONCE)
+        begin, count = begin + len(batch), 2 * count
 
 
 def _search(source, segments, target, names):
     """The first match in some (timeline, running number), which follow each other."""
     kind = "--rmgr=Transaction" if target.type == "xid" else "--rmgr=XLOG"
-    for timeline, batch in _batches(segments):
+    for timeline, batch in _batches(source, segments):
         # A record may go on in the next segment, so that one is there too. What begins there is of the next batch, or of a branch that was left.
         lines = _lines(source, timeline, batch[0], batch[-1] + 1, kind)
         names.update(name for lsn, name in restore_points(lines) if parse_lsn(lsn) // source.size <= batch[-1])

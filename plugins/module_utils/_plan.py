@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from datetime import datetime, timezone
 from difflib import get_close_matches
 
+from ansible_collections.pgrescue.barman.plugins.module_utils._backups import UNREADABLE
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import SINCE
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import spell
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, segment_name, segment_timeline
@@ -21,7 +23,7 @@ NEVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
 LAST_LSN = "FFFFFFFF/FF000000"
 # What decides where and what is restored is said with the module's own options, so that the plan is about it.
 OWN_OPTIONS = ("--target", "--exclusive", "--tablespace", "--remote-ssh-command", "--standby-mode", "--get-wal", "--no-get-wal", "--delta-restore",
-               "--jobs", "--bwlimit", "--staging-path", "--staging-location", "--recovery-staging-path", "--local-staging-path",
+               "--no-delta-restore", "--jobs", "--bwlimit", "--staging-path", "--staging-location", "--recovery-staging-path", "--local-staging-path",
                "--recovery-conf-filename", "--config")
 
 
@@ -90,6 +92,7 @@ def catalogue_findings(server, active, backup, why, wal, version):
             "Barman before 3.17 restores nothing of an inactive server, with exit code 0.",
             "Set active = true in its configuration.",
         ))
+    found.append(unreadable_finding(server["backups"]))
     if server.get("problem"):
         found.append(finding("archive", False, server["problem"], "The plan cannot be proven.", "Restore with Barman's own command."))
     if backup:
@@ -100,6 +103,16 @@ def catalogue_findings(server, active, backup, why, wal, version):
             "Choose a target before the hole or a backup after it, or bring the segments back into the archive.",
         ))
     return found
+
+
+def unreadable_finding(backups):
+    """Whether Barman can read every backup.info; at one that it cannot it ends, whatever backup it was asked for."""
+    bad = [backup["error"] for backup in backups if backup["status"] == UNREADABLE]
+    return finding(
+        "backups_readable", not bad, "; ".join(bad[:3]) or f"backup.info of all {len(backups)} backups can be read",
+        "Barman ends every command with an error there, also the restore of another backup.",
+        "Bring the file back from a copy, or move it out of Barman's directory.",
+    )
 
 
 def delta_finding(version, backup):
@@ -117,26 +130,45 @@ def delta_finding(version, backup):
     )
 
 
-def content_finding(wrong, read, count):
-    """Whether the segments are what their names say; wrong and read as examine() finds them."""
+def content_finding(content, count):
+    """Whether the segments are what their names say. content: the Content of _segments; count: of how many."""
+    wrong, read, judged = content.wrong, content.read, content.judged
     named = "; ".join(f"{name}: {reason}" for name, reason in wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+    unread = f"; the other {count - judged} are packed or encrypted in a way that is not read here" if judged < count else ""
     return finding(
         "wal_content", not wrong,
-        named or f"the first page of {count} segments is right, {'all records' if read == count else f'all records of the first {read} segments'} can be read",
+        named or f"the first page of {judged} segments is right, {'all records' if read == count else f'all records of the first {read} segments'} can be read"
+        + unread,
         "Replay would end there, before the target, with the old server already stopped.",
         "Put whole copies of these segments into Barman's archive (PostgreSQL's pg_wal may still have them), choose a target before them or a backup "
         "after them.",
     )
 
 
-def listed_finding(gone, server):
-    """Whether all that Barman copies is there. It copies more than replay reads: whatever xlog.db lists of the target's timeline and of older ones."""
+def listed_finding(gone, broken, server):
+    """Whether all that Barman copies is there. It copies more than replay reads: whatever xlog.db lists of the target's timeline and of older ones.
+
+    gone: names whose file is not there; broken: lines that Barman cannot read.
+    """
+    said = [f"xlog.db lists {', '.join(gone[:5])}{f' and {len(gone) - 5} more' if len(gone) > 5 else ''}, but the files are gone"] if gone else []
+    said += [f"xlog.db has {len(broken)} lines that Barman cannot read, the first one {broken[0][:80]!r}"] if broken else []
     return finding(
-        "wal_listed", not gone, f"xlog.db lists {', '.join(gone[:5])}{f' and {len(gone) - 5} more' if len(gone) > 5 else ''}, but the files are gone" if gone
-        else "all that Barman copies is there",
-        "Barman would copy them too, though replay does not read them, and end with an error when PostgreSQL is stopped already.",
+        "wal_listed", not said, "; ".join(said) or "all that Barman copies is there",
+        "Barman would end with an error at them, though replay does not need them, when PostgreSQL is stopped already.",
         f"Have Barman list what there is; type on its host, as its user: barman rebuild-xlogdb {server}",
     )
+
+
+def packed_finding(packed, size, place, free):
+    """Whether Barman has room for the WAL that it unpacks before it copies it, one log (4 GiB of WAL) at a time; None where it unpacks nothing.
+
+    packed: names of the segments; size: the bytes of one; place: where, with so many bytes free.
+    """
+    need = int(max(Counter(name[:16] for name in packed).values(), default=0) * size * SPARE)
+    return finding(
+        "wal_unpacked", need <= free, f"{human(need)} are needed in {place} while WAL is unpacked, {human(free)} are free",
+        "Barman could not unpack it, and would end with an error when PostgreSQL is stopped already.", f"Make room in the file system of {place}.",
+    ) if packed else None
 
 
 def history_finding(timeline, name, why, server):
@@ -324,8 +356,11 @@ def barman_arguments(target, timeline, options, version, bound):
     for option, value in (("--remote-ssh-command", options["ssh"]), ("--jobs", options["jobs"]), ("--bwlimit", options["bandwidth_limit"])):
         words += [option, value] if value is not None else []
     words += options["staging"]
-    # Up to 3.14 it is what Barman does by itself.
-    return words + (["--delta-restore"] if options["delta"] and version >= SINCE["delta_restore"] else []) + list(options["extra_args"])
+    if version >= SINCE["delta_restore"]:                      # else Barman's own recovery_options would decide
+        words += ["--delta-restore" if options["delta"] else "--no-delta-restore"]
+        # A delta is made from this host only, whatever staging_location is configured.
+        words += ["--staging-location", "local"] if options["delta"] and "--staging-location" not in words else []
+    return words + list(options["extra_args"])
 
 
 def comes_too_late(listed, needed, timeline, last):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -23,7 +24,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import c
 from ansible_collections.pgrescue.barman.plugins.module_utils._progress import telling
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of, windows_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import examine
-from ansible_collections.pgrescue.barman.plugins.module_utils._staging import all_stagings, restored_bytes, staging_findings, staging_of
+from ansible_collections.pgrescue.barman.plugins.module_utils._staging import all_stagings, restored_bytes, scratch_of, staging_findings, staging_of
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
 from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import is_damaged
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import (
@@ -77,13 +78,14 @@ class Restore:
         self.target = parse_target(params)
         self.barman = Barman(params["barman_executable"], params["barman_config"])
         self.destination = Destination(self.options["ssh"])
-        self.state = self.look = self.request = self.backup = self.timeline = self.places = self.staging = self.bound = None
+        self.state = self.look = self.request = self.backup = self.timeline = self.places = self.staging = self.bound = self.scratch = None
         self.received, self.spaces, self.directories = [], {}, []
 
     def plan(self):
         """Everything known beforehand, as the contract's plan."""
         options, configuration = self.options, read_configuration(self.options["barman_config"])
         configured = configuration.server(options["server"])
+        self.scratch = scratch_of(configured, options)
         archive = read_archive(configured)
         server = read_server(configured, archive, include_wal=True)
         if options["additional_wal"]:
@@ -164,10 +166,16 @@ class Restore:
         if self.options["wal_delivery"] == "get":
             return wal["required"]
         there = [entry["name"] for entry in server["wal"]["segments"]]
-        names = _plan.copied_segments(there + archive.faults.get(GONE, []), backup, self.target, timeline, self.options, self.barman.version, self.bound)
-        gone = [one for one in archive.gone(names) if not any(hole["first"] <= one <= hole["last"] for hole in wal["missing"])]
-        findings.append(_plan.listed_finding(gone, server["name"]))
-        return len(names)
+        there += archive.faults.get(GONE, [])
+        copied = [
+            _plan.copied_segments(names, backup, self.target, timeline, self.options, self.barman.version, self.bound) for names in (there, archive.others)
+        ]
+        gone = [one for one in archive.gone(sum(copied, [])) if not any(hole["first"] <= one <= hole["last"] for hole in wal["missing"])]
+        findings.append(_plan.listed_finding(gone, archive.broken, server["name"]))
+        packed = [name for name in copied[0] if name in archive.listed and archive.listed[name][2]]
+        home, size = os.path.dirname(self.scratch), backup["wal_segment_bytes"]
+        findings += filter(None, [_plan.packed_finding(packed, size, home, shutil.disk_usage(home).free)])
+        return len(copied[0])
 
     def _archive_findings(self, configuration, backup, wal):
         """What is read of the WAL and of the backup themselves."""
@@ -178,7 +186,7 @@ class Restore:
             program = find_waldump(backup["postgresql_version"] // 10000, server.options.get("path_prefix"))
             paths = [path for name in wal["names"] for path in [os.path.join(wals, name[:16], name)] if os.path.exists(path)]
             content = examine(paths, size, backup["system_identifier"], program, backup["begin_lsn"], self.options["read_wal_bytes"])
-            findings.append(_plan.content_finding(content.wrong, content.read, len(paths)))
+            findings.append(_plan.content_finding(content, len(paths)))
             self.spaces = content.spaces
         return findings
 
@@ -221,7 +229,7 @@ class Restore:
             findings += _plan.space_findings(self.look["places"], [one["bytes"] for one in self.directories]) if self.directories else []
         if self.staging and self.state != "complete":
             look = self._staging_host().look(backup["postgresql_version"] // 10000, [self.staging.path])
-            findings += staging_findings(self.staging, backup, look, configuration.server(options["server"]).options.get("path_prefix"))
+            findings += staging_findings(self.staging, backup, look, configuration.server(options["server"]).options)
         return findings
 
     def _staging_host(self):
@@ -229,19 +237,21 @@ class Restore:
 
     @contextmanager
     def _unpacking(self):
-        """The directory in which Barman unpacks the backup, empty in the beginning and gone in the end; nothing for a plain backup."""
-        if not self.staging:
-            yield []
-            return
-        host, path = self._staging_host(), [self.staging.path]
-        host.remove(path)
-        host.make(path)
+        """What Barman is told of the directory in which it unpacks the backup (nothing for a plain one), and its environment.
+
+        That directory and the one for its temporary files are empty in the beginning and gone in the end.
+        """
+        places = [(Destination(), self.scratch)] + ([(self._staging_host(), self.staging.path)] if self.staging else [])
+        for host, path in places:
+            host.remove([path])
+            host.make([path])
         try:
-            yield self.staging.words
+            yield self.staging.words if self.staging else [], dict(TMPDIR=self.scratch)
         finally:
-            # An end that was reached must not be lost to this, nor the reason of another; what stays goes with the next restore there.
-            with suppress(BarmanError):
-                host.remove(path)
+            for host, path in places:
+                # An end that was reached must not be lost to this, nor the reason of another; what stays goes with the next restore there.
+                with suppress(BarmanError):
+                    host.remove([path])
 
     def act(self, total):
         """Restore that many bytes; returns the contract's restore."""
@@ -255,11 +265,11 @@ class Restore:
         marker = dict(inodes=inodes, request=self.request, complete=False)
         self.destination.write_marker(data["real"], marker)
         try:
-            with self._unpacking() as staging:
+            with self._unpacking() as (staging, environment):
                 options = dict(self.options, staging=staging)
                 words = _plan.barman_arguments(self.target, self.timeline, options, self.barman.version, self.bound)
                 answer = self.barman.call("recover", *words, options["server"], self.backup["backup_id"], data["real"],
-                                          watch=telling(lambda seconds: self._told(paths, total, seconds)))
+                                          watch=telling(lambda seconds: self._told(paths, total, seconds)), environment=environment)
             self._add_received(data["real"])
             after = self._finish(data["real"])
         except BarmanError as error:

@@ -13,7 +13,7 @@ import re
 REDACTED = "*REDACTED*"
 
 # Options of Barman whose whole value is a secret, or a command that may hold one.
-SECRET_OPTIONS = frozenset(("aws_sse_customer_key", "encryption_passphrase_command"))
+SECRET_OPTIONS = frozenset(("aws_sse_customer_key", "custom_compression_filter", "custom_decompression_filter", "encryption_passphrase_command"))
 
 # Names that end so; 'PasswordAuthentication' of ssh and 'password_encryption' of PostgreSQL are no secrets.
 WORD = r"[A-Za-z0-9_-]*(?:password|passwd|passphrase|secret|token|api_?key|access_key|client_key|server_key)[0-9]*"

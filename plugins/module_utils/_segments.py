@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass, field
 from itertools import groupby, takewhile
 
-from ._wal import UNPACKED_AT_ONCE, WalError, content, format_lsn, opener_of, parse_lsn, provide, segment_name, segment_number, segment_timeline
+from ._wal import UNPACKED_AT_ONCE, NoRoom, WalError, content, format_lsn, opener_of, parse_lsn, provide, segment_name, segment_number, segment_timeline
 from ._walstream import HEADER, LINKED_AT_ONCE
 
 BROKEN = re.compile(r"error: (?:error in WAL record at [0-9A-F]+/[0-9A-F]+: (.*)|(could not find a valid record after .*))")
@@ -33,6 +33,7 @@ class Content:
     """What segments hold."""
 
     wrong: list = field(default_factory=list)   # pairs of a segment's name and what is wrong with it
+    judged: int = 0                             # of how many the first page was looked at: others are packed or encrypted in a way that is not read
     read: int = 0                               # how many were read record by record
     spaces: dict = field(default_factory=dict)  # the tablespaces that replay makes, from oid to location
 
@@ -43,13 +44,18 @@ def examine(paths, size, identifier, program, start_lsn=None, limit=0):
     identifier: the system identifier that they must have, as text. program: a pg_waldump, or None. start_lsn: where replay begins.
     limit: how many bytes are read record by record, 0 for all; the first pages are looked at in all of them.
     """
-    found = Content([(os.path.basename(path), reason) for path in paths for reason in [first_page(path, size, identifier)] if reason])
+    pages = [(os.path.basename(path), first_page(path, size, identifier)) for path in paths]
+    found = Content([page for page in pages if page[1]], sum(reason is not None for _name, reason in pages))
     if found.wrong or program is None:
         return found
     wanted = list(takewhile(_readable, paths[:limit // size if limit else None]))
     found.read, start = len(wanted), parse_lsn(start_lsn) if start_lsn else 0
     for _timeline, piece in groupby(wanted, key=lambda path: segment_timeline(os.path.basename(path))):
-        broken = _read(list(piece), size, program, start, os.path.basename(paths[-1]), found.spaces)
+        try:
+            broken = _read(list(piece), size, program, start, os.path.basename(paths[-1]), found.spaces)
+        except NoRoom:
+            found.read = 0
+            break
         if broken:
             found.wrong.append(broken)
             break
@@ -57,7 +63,7 @@ def examine(paths, size, identifier, program, start_lsn=None, limit=0):
 
 
 def first_page(path, size, identifier):
-    """What is wrong with the first page of a segment and with its length, or None. What cannot be unpacked here is not judged."""
+    """What is wrong with the first page of a segment and with its length, empty if nothing is. What cannot be unpacked here is not judged: None."""
     name = os.path.basename(path)
     try:
         length = _length(path)
@@ -73,7 +79,7 @@ def first_page(path, size, identifier):
         return f"it is of another cluster (system identifier {system})"
     if address != segment_number(name, size) * size or segment_bytes != size or not 0 < timeline <= segment_timeline(name):
         return f"its content is that of {segment_name(timeline, address // size, size)}"
-    return None if length == size else f"it does not hold {size} bytes: it was cut off or damaged"
+    return "" if length == size else f"it does not hold {size} bytes: it was cut off or damaged"
 
 
 def _readable(path):
@@ -108,6 +114,8 @@ def _read(paths, size, program, start, last, spaces):
             for path in batch:
                 try:
                     provide(path, os.path.join(directory, os.path.basename(path)))
+                except NoRoom:
+                    raise
                 except WalError as error:
                     return os.path.basename(path), f"it cannot be unpacked: {error}"
             records, errors = _dump(program, directory, batch, size, start)

@@ -54,29 +54,38 @@ def staging_of(backup, version, server, options):
     else:
         option, base = "--staging-path", options["staging_path"] or configured.get("staging_path") or configured.get("local_staging_path") or home
         theirs = not options["staging_path"] and configured.get("staging_path") and configured.get("staging_location") == "remote"
-        if theirs and options["ssh"] and "decrypted" not in steps:
+        if theirs and options["ssh"] and "decrypted" not in steps and not options["delta"]:
             side = "destination"
         location = ["--staging-location", "remote" if side == "destination" else "local"]
-    key = hashlib.sha256(f"{options['ssh']} {options['destination_directory']}".encode()).hexdigest()[:12]
-    path = os.path.join(base, PREFIX + key)
+    path = os.path.join(base, _name(options))
     return Staging(steps, side, path, [option, path, *location])
+
+
+def scratch_of(server, options):
+    """Where Barman has its temporary files during a restore, as the WAL that it unpacks: beside the backups, where there is more room than in /tmp."""
+    return os.path.join(server.directory("backup_directory"), _name(options) + "-tmp")
+
+
+def _name(options):
+    return PREFIX + hashlib.sha256(f"{options['ssh']} {options['destination_directory']}".encode()).hexdigest()[:12]
 
 
 def all_stagings(server, options):
     """Side and path of every directory that any restore into this destination may have had."""
     kinds = [dict(zip(("encryption", "compression", "parent_backup_id"), kind)) for kind in itertools.product((None, "yes"), repeat=3)]
     found = [staging_of(kind, version, server, options) for kind in kinds for version in ((0, 0, 0), SINCE["staging_path"])]
-    return sorted({(one.side, one.path) for one in found if one})
+    return sorted({(one.side, one.path) for one in found if one} | {("barman", scratch_of(server, options))})
 
 
-def staging_findings(staging, backup, look, path_prefix):
-    """Whether a backup can be unpacked there: the directory, its room, and the programs. look: that host, and the one directory."""
+def staging_findings(staging, backup, look, configured):
+    """Whether a backup can be unpacked there: the directory, its room, and the programs. look: that host, and the one directory; configured: the
+    server's options in Barman's configuration."""
     place, where = look["places"][0], "the Barman host" if staging.side == "barman" else "the destination host"
     check, base = "staging" if staging.side == "barman" else "destination_staging", os.path.dirname(staging.path)
     what = f"backup {backup['backup_id']} is {' and '.join(staging.steps)} in {base} on {where}"
     missing = [program for program in _programs(backup) if f"has_{program}" not in look["host"]]
     if "combined" in staging.steps and staging.side == "barman":
-        missing += _combine_is_missing(backup["postgresql_version"] // 10000, path_prefix)
+        missing += _combine_is_missing(backup["postgresql_version"] // 10000, configured.get("path_prefix"))
     findings = [finding(
         f"{check}_programs", not missing, f"{what}; {'missing there: ' + ', '.join(missing) if missing else 'the programs for it are there'}",
         "Barman would end with an error in the middle of the restore.",
@@ -84,6 +93,13 @@ def staging_findings(staging, backup, look, path_prefix):
             f"; for pg_combinebackup of PostgreSQL {backup['postgresql_version'] // 10000} set path_prefix of the server in Barman's configuration to its "
             f"directory, for example /usr/lib/postgresql/{backup['postgresql_version'] // 10000}/bin." if "pg_combinebackup" in missing else "."),
     )]
+    if "decrypted" in staging.steps:
+        asks = configured.get("encryption_passphrase_command")
+        findings.append(finding(
+            f"{check}_passphrase", asks, f"backup {backup['backup_id']} is encrypted, and encryption_passphrase_command is {'' if asks else 'not '}set",
+            "Barman asks for the passphrase that way only, and would end with an error.",
+            "Set it for the server in Barman's configuration.",
+        ))
     need = int(staging.bytes(backup) * SPARE)
     writable = "exists" in place or ("parent" in place and "parent_writable" in place)
     # What lies there from a restore that was cut off goes first, and gives room.

@@ -9,6 +9,7 @@ A history file names all ancestors of its timeline, one a line: number, LSN of t
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from ._wal import WalError, format_lsn, parse_lsn, read_text, segment_name, segment_number, segment_timeline
 
@@ -26,7 +27,8 @@ def read_timelines(archive, backups):
         entries = read_history(archive.path(name))
         if entries:                                              # else another branch's file may tell
             ancestors[number] = entries
-        written[number] = os.path.getmtime(archive.path(name))
+        with suppress(FileNotFoundError):                        # Barman may be deleting it
+            written[number] = os.path.getmtime(archive.path(name))
     latest, last = {}, {}
     for name, (_size, time, _compression) in archive.listed.items():
         if time > latest.get(name[:8], -1.0):

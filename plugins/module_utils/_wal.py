@@ -52,6 +52,10 @@ class WalError(Exception):
         self.details = details
 
 
+class NoRoom(WalError):
+    """A segment cannot be unpacked for want of room, and nothing is wrong with it."""
+
+
 @dataclass
 class End:
     """The end of a stretch of WAL: the last record, and the last commit or abort (None where there is none)."""
@@ -206,6 +210,8 @@ def _tail(program, path):
     used = len(data.rstrip(b"\0"))
     size = len(data)
     begin = segment_number(os.path.basename(path), size) * size if size and not size & (size - 1) else None
+    if data and data[1:2] != b"\xd1" and begin is None:
+        raise WalError(f"{path} is packed or encrypted in a way that is not read here (Barman's compression = custom, or encryption)")
     if begin is None or used == 0:
         raise WalError(f"{path} is not a whole WAL segment ({size} bytes): it was cut off or damaged")
     for length in (TAIL_BYTES, size):
@@ -249,8 +255,12 @@ def provide(path, target, data=None):
     if opener_of(path) is open:
         os.symlink(os.path.abspath(path), target)
         return
-    with open(target, "wb") as unpacked:
-        unpacked.write(content(path) if data is None else data)
+    data = content(path) if data is None else data
+    try:
+        with open(target, "wb") as unpacked:
+            unpacked.write(data)
+    except OSError as error:
+        raise NoRoom(f"{path} cannot be unpacked in {os.path.dirname(os.path.dirname(target))} to be read: {error.strerror}") from error
 
 
 def content(path, size=-1):

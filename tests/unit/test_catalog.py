@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.pgrescue.barman.plugins.module_utils import _windows
+from ansible_collections.pgrescue.barman.plugins.module_utils import _archive, _windows
 from ansible_collections.pgrescue.barman.plugins.module_utils._archive import read_archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._catalog import choose_backup, reachable, read_backups, read_catalog, required_wal
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
@@ -104,8 +104,18 @@ def test_failed_and_orphaned_backups_are_data(world):
     assert (orphan["status"], orphan["good"], orphan["wal_bytes"]) == ("STARTED", False, None)
 
 
+def test_an_empty_backup_info_is_no_backup(world):
+    """Barman says EMPTY of it and goes on."""
+    path = sorted(world.directory.glob("main/**/*backup.info"))[0]
+    path.write_bytes(b"")
+    server = world.server()
+    assert [backup["status"] for backup in server["backups"][:2]] == ["EMPTY", "DONE"]
+    path.unlink()
+    assert world.server()["backups"][0]["backup_id"] == server["backups"][1]["backup_id"]
+
+
 @pytest.mark.parametrize("text", [
-    "", "status\n", "status=DONE\nbegin_time=yesterday\n", "status=DONE\ntimeline=x\n", "status=DONE\ntablespaces=[('a',\n",
+    "status\n", "status=DONE\nbegin_time=yesterday\n", "status=DONE\ntimeline=x\n", "status=DONE\ntablespaces=[('a',\n",
     "status=DONE\nbegin_xlog=7\n", "\udcff",
 ])
 def test_a_damaged_backup_info_is_data(world, text):
@@ -458,10 +468,38 @@ def test_what_barman_would_copy_and_is_gone(world):
     assert archive.history(3)[1].startswith("never archived")
 
 
+def xlogdbs(world):
+    return [path for path in {world.wals / "xlog.db", *world.directory.rglob("main-xlog.db")} if path.exists()]
+
+
+def test_lines_at_which_barman_ends(world):
+    """Half a line of a full disk, a blank one, and files of other kinds that are listed and gone."""
+    name = segments(world, 1)[-1].name
+    before = read_archive(world.configuration.server("main"))
+    assert before.broken == ()
+    for path in xlogdbs(world):
+        path.write_text(path.read_text() + f"{name}.00000028.backup\t300\t1795922000.0\tNone\n{name}.partial\t9\t1.5\tNone\tNone\n\n{name[:20]}")
+    archive = read_archive(world.configuration.server("main"))
+    assert archive.broken == ["", name[:20]] and archive.names == before.names
+    assert archive.gone(archive.others[-2:]) == [f"{name}.00000028.backup", f"{name}.partial"]
+
+
+def test_what_barman_deletes_while_it_is_read(world, monkeypatch):
+    lost, scan = segments(world, 1)[0], os.scandir
+
+    def deleting(path):
+        entries = list(scan(path))
+        if str(path) == str(lost.parent):
+            lost.unlink(missing_ok=True)
+        return entries
+
+    monkeypatch.setattr(_archive.os, "scandir", deleting)
+    assert read_archive(world.configuration.server("main")).faults == {_archive.GONE: [lost.name]}
+
+
 def test_a_history_file_that_is_not_listed_is_not_copied(world):
-    for path in (world.wals / "xlog.db", world.directory / "main" / "main-xlog.db", *world.directory.rglob("main-xlog.db")):
-        if path.exists():
-            path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("00000002.history")))
+    for path in xlogdbs(world):
+        path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("00000002.history")))
     archive = read_archive(world.configuration.server("main"))
     assert archive.gone(archive.names) == [] and "not in xlog.db" in archive.history(2)[1] and archive.history(3)[1] is None
 

@@ -46,7 +46,7 @@ class Source:
 
     def __init__(self, monkeypatch):
         self.tree = Tree([dict(timeline=1, parent=None, switch_lsn=None)], SIZE, {1: [3, 4, 5]})
-        self.archive = Archive()
+        self.archive = Archive("/nonexistent")
         self.read = []
         monkeypatch.setattr(_locate, "_lines", self.lines)
 

@@ -45,7 +45,8 @@ def words(version, wanted, bound=None, **changes):
     ((3, 4, 0), dict(latest=True), []),
 ])
 def test_words_for_barman(version, given, expected):
-    assert words(version, target(**given)) == ["--target-tli", "1", *expected, "--no-get-wal", "--remote-ssh-command", SSH]
+    delta = ["--no-delta-restore"] if version > (3, 17) else []
+    assert words(version, target(**given)) == ["--target-tli", "1", *expected, "--no-get-wal", "--remote-ssh-command", SSH, *delta]
 
 
 @pytest.mark.parametrize("given, expected", [
@@ -100,7 +101,7 @@ def test_all_other_words():
     found = words((3, 17, 0), target(latest=True), tablespaces={"history": "/srv/h"}, jobs=4, bandwidth_limit=1000,
                   staging=["--staging-path", "/srv/stage"], delta=True, wal_delivery="get", extra_args=["--network-compression"])
     assert found == ["--target-tli", "1", "--get-wal", "--tablespace", "history:/srv/h", "--remote-ssh-command", SSH, "--jobs", "4", "--bwlimit", "1000",
-                     "--staging-path", "/srv/stage", "--delta-restore", "--network-compression"]
+                     "--staging-path", "/srv/stage", "--delta-restore", "--staging-location", "local", "--network-compression"]
 
 
 @pytest.mark.parametrize("given, expected", [
@@ -218,6 +219,7 @@ def test_delta_by_version(version, able):
     assert _plan.delta_finding(version, None)["ok"] == able
     if able:
         assert ("--delta-restore" in words(version, target(latest=True), delta=True)) == (version >= (3, 17, 0))
+        assert ("--no-delta-restore" in words(version, target(latest=True))) == (version >= (3, 17, 0))
 
 
 def test_delta_takes_the_same_cluster_only():
@@ -263,16 +265,29 @@ def test_clocks_say_which_is_ahead():
 
 
 def test_catalogue_findings():
-    server = dict(name="main", problem=None)
+    server = dict(name="main", problem=None, backups=[dict(status="DONE", error=None)])
     wal = dict(required=3, missing=[dict(first="A", last="B", reason="never archived")])
     assert [one["check"] for one in _plan.catalogue_findings(server, True, None, "it is before the end", None, (3, 13, 3)) if not one["ok"]] == ["target"]
     assert [one["check"] for one in _plan.catalogue_findings(server, False, BACKUP, "why", wal, (3, 13, 3)) if not one["ok"]] == ["server_active", "wal"]
     assert [one["check"] for one in _plan.catalogue_findings(server, False, BACKUP, "why", dict(wal, missing=[]), (3, 17, 0)) if not one["ok"]] == []
 
 
+def test_a_backup_info_at_which_barman_ends():
+    found = _plan.unreadable_finding([dict(status="DONE", error=None), dict(status="UNREADABLE", error="/b/meta/1-backup.info cannot be read")])
+    assert not found["ok"] and "/b/meta/1-backup.info" in found["found"]
+
+
+@pytest.mark.parametrize("names, free, ok", [(NAMES[:3], 60 << 20, True), (NAMES, 60 << 20, True), (NAMES[:3], 50 << 20, False)])
+def test_room_for_wal_that_barman_unpacks(names, free, ok):
+    """Segments of one log lie unpacked side by side."""
+    assert _plan.packed_finding(names, 1 << 24, "/var/lib/barman/main", free)["ok"] is ok
+    assert _plan.packed_finding([], 1 << 24, "/var/lib/barman/main", 0) is None
+
+
 def test_findings_of_what_is_copied():
-    gone = _plan.listed_finding([f"00000001000000000000000{number}" for number in range(7)], "main")
-    assert not gone["ok"] and "and 2 more" in gone["found"] and gone["fix"].endswith("barman rebuild-xlogdb main") and _plan.listed_finding([], "main")["ok"]
+    gone = _plan.listed_finding([f"00000001000000000000000{number}" for number in range(7)], ["0000000100"], "main")
+    assert not gone["ok"] and "and 2 more" in gone["found"] and gone["fix"].endswith("barman rebuild-xlogdb main")
+    assert "1 lines that Barman cannot read" in gone["found"] and _plan.listed_finding([], (), "main")["ok"]
     assert _plan.history_finding(2, "00000002.history", None, "main")["ok"]
     history = _plan.history_finding(2, "00000002.history", "never archived, or deleted", "main")
     assert history["found"] == "00000002.history is never archived, or deleted" and "recovery target timeline 2 does not exist" in history["meaning"]

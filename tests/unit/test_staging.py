@@ -16,7 +16,7 @@ PLAIN = dict(
 )
 GZIP, INCREMENTAL = dict(PLAIN, compression="gzip", cluster_bytes=5000), dict(PLAIN, parent_backup_id="20261122T033928", cluster_bytes=5000)
 BOTH = dict(GZIP, **{"parent_backup_id": "20261122T033928"})
-OPTIONS = dict(destination_directory="/pg/new", ssh="ssh postgres@db", staging_path=None)
+OPTIONS = dict(destination_directory="/pg/new", ssh="ssh postgres@db", staging_path=None, delta=False)
 OLD, NEW = (3, 13, 3), (3, 20, 1)
 
 
@@ -49,6 +49,10 @@ def test_where_a_backup_is_unpacked(backup, version, configured, side, base, opt
     assert asked.path.startswith("/srv/asked/") and asked.side == ("destination" if option == "--recovery-staging-path" else "barman")
 
 
+def test_a_delta_is_made_from_the_barman_host():
+    assert staging(GZIP, NEW, server(staging_path="/srv/s", staging_location="remote"), delta=True).side == "barman"
+
+
 def test_a_local_restore_has_no_other_side():
     assert staging(GZIP, NEW, server(staging_path="/srv/s", staging_location="remote"), ssh=None).side == "barman"
 
@@ -67,7 +71,7 @@ def test_what_is_left_behind_is_found_whatever_it_was():
     configured = server(staging_path="/srv/s", staging_location="remote", recovery_staging_path="/srv/r", local_staging_path="/srv/l")
     found = _staging.all_stagings(configured, OPTIONS)
     wanted = {(one.side, one.path) for backup in (GZIP, INCREMENTAL, BOTH) for version in (OLD, NEW) for one in [staging(backup, version, configured)]}
-    assert wanted <= set(found) and len(found) == 4
+    assert wanted <= set(found) and ("barman", _staging.scratch_of(configured, OPTIONS)) in found and len(found) == 5
 
 
 @pytest.mark.parametrize("backup, version, size", [
@@ -82,8 +86,8 @@ def look(*programs, **place):
     return dict(host=host, places=[dict(dict(parent="yes", parent_writable="yes", free=10**6), **place)])
 
 
-def reds(backup, version, found, path_prefix=None):
-    findings = _staging.staging_findings(staging(backup, version), backup, found, path_prefix)
+def reds(backup, version, found, path_prefix=None, **configured):
+    findings = _staging.staging_findings(staging(backup, version), backup, found, dict(configured, path_prefix=path_prefix))
     return {one["check"]: f"{one['found']} {one['fix']}" for one in findings if not one["ok"]}
 
 
@@ -93,7 +97,8 @@ def test_what_must_be_there_for_unpacking():
     assert "5.4 KiB are needed" in reds(GZIP, NEW, look("tar", "gzip", free=5000))["staging"]
     assert reds(GZIP, NEW, look("tar", "gzip", free=0, exists="yes")) == {}
     assert "/var/lib/barman/main does not exist" in reds(GZIP, NEW, dict(host=dict(has_tar="", has_gzip=""), places=[dict(free=10**6)]))["staging"]
-    assert "gpg" in reds(dict(GZIP, encryption="gpg"), NEW, look("tar", "gzip"))["staging_programs"]
+    assert "gpg" in reds(dict(GZIP, encryption="gpg"), NEW, look("tar", "gzip"), encryption_passphrase_command="cat /p")["staging_programs"]
+    assert "is not set" in reds(dict(GZIP, encryption="gpg"), NEW, look("tar", "gzip", "gpg"))["staging_passphrase"]
 
 
 @pytest.mark.parametrize("version, ok", [("17.6", True), ("16.9", False), (None, False)])
