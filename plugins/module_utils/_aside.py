@@ -62,6 +62,23 @@ def belongings(real, named):
     return found
 
 
+def obstacles(real, found):
+    """Why the directories of a cluster cannot be set aside, and what to do about it. found: those of belongings(), with their aside where that is known."""
+    reasons = [obstacle(one["kind"], one["path"], one.get("aside")) for one in found]
+    paths, major = [one["path"] for one in found], _postgres.major_of(real)
+    reasons += [
+        f"{high} lies above {low}, and both belong to the cluster, so one of them could not be brought back. Move one of them elsewhere."
+        for high in paths for low in paths if low.startswith(high + "/") and low != os.path.join(real, "pg_wal")
+    ]
+    for path in (one["path"] for one in found if one["kind"] == "tablespace" and major):
+        others = [name for name in entries(path) if VERSION.fullmatch(name) and not name.startswith(f"PG_{major}_")]
+        reasons += [
+            f"The tablespace {path} cannot be set aside, because another cluster's files lie in it too ({', '.join(others)}). Give them a directory of their "
+            f"own: stop that cluster, move them, and let its link below pg_tblspc lead there."
+        ] if others else []
+    return [reason for reason in reasons if reason]
+
+
 def left_over(real):
     """What recoveries that ended have left of the cluster's directories, the oldest first. Of one that is under way nothing is told."""
     found = []
@@ -122,9 +139,8 @@ class Aside:
         if pid:
             raise PostgresError(f"PostgreSQL runs on {self.real} (process {pid}). Stop it first; nothing was changed.")
         paths = self.belongings(named)
-        reasons = [reason for reason in (obstacle(one["kind"], one["path"], one["aside"]) for one in paths) if reason]
-        reasons += [f"{one['path']} is not empty, and nothing may be set aside from there." for one in paths
-                    if empty and entries(one["path"])]
+        reasons = obstacles(self.real, paths)
+        reasons += [f"{one['path']} is not empty, and nothing may be set aside from there." for one in paths if empty and entries(one["path"])]
         if clone and not vacant(self.real) and not _filesystem.reflink(self.real):
             reasons.append(f"The file system of {self.real} ({_filesystem.filesystem_type(self.real)}) does not clone files, so the old data cannot be cloned.")
         if reasons:

@@ -21,7 +21,7 @@ from datetime import datetime
 from ansible_collections.pgrescue.barman.plugins.module_utils._hostwal import loss, reads_to
 from ansible_collections.pgrescue.barman.plugins.module_utils._plan import SPARE, bring_history, finding, human, similar, space_findings
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import EVER
-from ansible_collections.pgrescue.barman.plugins.module_utils._replay import REFUSES_LOGIN
+from ansible_collections.pgrescue.barman.plugins.module_utils._replay import way_in
 from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explain
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 from ansible_collections.pgrescue.barman.plugins.module_utils._way_back import ENDED
@@ -30,6 +30,7 @@ MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
 # What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
 BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination")
 XIDS = 1 << 32
+SOCKET_BYTES = 107
 FROZEN = "timeout expired"                    # libpq's words for a server that takes the connection and does not answer
 # What barman_restore says of a clone's host it says of the Barman host; the way to the clone is made for the copy only.
 ELSEWHERE = re.compile(r"destination.*|postgresql_major|rsync|running|restore_running|tablespace .*|major_of_destination|space.*")
@@ -201,6 +202,7 @@ def host_findings(facts, plan, backup, archives):
         under_way(facts["under_way"]),
         *done_before(facts["records"], facts["wanted"]),
         data_directory(cluster),
+        *private_socket(cluster),
         *data(cluster, facts["data"]),
         running_elsewhere(cluster),
         system_identifier(cluster, backup, facts["server"], facts["confirm"]),
@@ -264,6 +266,7 @@ def clone_findings(facts, plan, backup):
             "A clone sets nothing aside.",
             f"{'Use that one, or give' if made else 'Give'} another destination_directory, or move what lies there away.",
         ),
+        *private_socket(dict(cluster, port=clone["port"] or cluster["port"])),
         finding(
             "cluster", not taken, f"{real} {'belongs to the cluster of ' + taken if taken else 'belongs to no cluster'}",
             "A clone does not take the place of another cluster.", "Give another destination_directory.",
@@ -327,6 +330,15 @@ def data_directory(cluster):
     root = ", the root of a mounted file system," if cluster["mount_point"] else ""
     meaning = "The old data is set aside inside it." if root and not cluster["empty"] else None
     return note("data_directory", f"{cluster['real_data_directory']}{root} {what}", meaning)
+
+
+def private_socket(cluster):
+    """Whether the socket of the server that replays, which lies in the data directory, has a path that a system call takes (sun_path in unix(7))."""
+    path = f"{cluster['real_data_directory']}/.s.PGSQL.{cluster['port']}"
+    return [] if len(path.encode()) <= SOCKET_BYTES else [finding(
+        "private_socket", False, f"{path} has {len(path.encode())} bytes, and the path of a socket at most {SOCKET_BYTES}",
+        "The server that replays listens there only, so that nobody else gets in. It could not start.", "Give the data a directory with a shorter path.",
+    )]
 
 
 def data(cluster, way):
@@ -427,10 +439,9 @@ def running_server(cluster, live, said):
     clients = f", {live['clients']} clients connected{who}" if live else f", but it does not answer{': ' if said else ''}{' '.join(said.split())}"
     standby = bool(live and live["in_recovery"])
     found = f"running as process {cluster['running']}{clients}{', a standby' if standby else ''}"
-    if not live and REFUSES_LOGIN.search(said):
+    if not live and way_in(said):
         return finding(
-            "running_server", False, found, "The recovered server would not let us in either, so nobody could see where its replay stops.",
-            "Let that user in on the local socket, by a first line in pg_hba.conf: local all postgres peer, and reload PostgreSQL.",
+            "running_server", False, found, "The recovered server would not let us in either, so nobody could see where its replay stops.", way_in(said),
         )
     if not live and FROZEN in said:
         return finding(
@@ -531,6 +542,7 @@ def standbys(live, known):
     )
     meaning = " ".join(
         ["Those of the inventory are stopped for the recovery; after the commit they follow again, rebuilt from Barman."] * bool(following)
+        + [f"Until then every commit waits for one of them: synchronous_standby_names is {live.get('synchronous')}."] * bool(live.get("synchronous"))
         + [f"What is wrong with {', '.join(others)} stays so, until it is mended and standby.yml is run."] * bool(others)
         + ["What is attached and not in the inventory (pg_primary_role: standby) has to be stopped and rebuilt by hand."]
         * (len(attached) > len(following))

@@ -25,8 +25,14 @@ STOP = re.compile(
 )
 # What restore_command says for itself; that it does not find a segment is no fault, so PostgreSQL looks for the end of WAL.
 BROKEN = re.compile(r"^\w+: .*: ((?:No space left on device|Disk quota exceeded|Input/output error|Permission denied|Read-only file system)$)", re.MULTILINE)
-# PostgreSQL, and libpq for it, to a user who will not get in by waiting.
-REFUSES_LOGIN = re.compile(r"authentication failed|pg_hba\.conf|no password supplied|role \".*\" does not exist|is not permitted to log in")
+# PostgreSQL, and libpq for it, to somebody who will not get in by waiting, and what to do about it. A role may come with WAL that is still to be replayed.
+COMES_WITH_WAL = re.compile(r"role \".*\" does not exist")
+NO_WAY_IN = (
+    (re.compile(r"locale is incompatible"), "Install the locale that it names on that host (dpkg-reconfigure locales)."),
+    (re.compile(r"database \".*\" does not exist"), "Make that database (createdb), which Barman and this collection connect to."),
+    (re.compile(r"authentication failed|pg_hba\.conf|no password supplied|is not permitted to log in|role \".*\" does not exist"),
+     "Let that user in on the local socket, by a first line in pg_hba.conf: local all postgres peer, and reload PostgreSQL."),
+)
 LAST_COMMIT = re.compile(rf"last completed transaction was at log time {TIME}")
 WALDUMP = re.compile(rf"tx:\s*(?P<xid>[0-9]+), lsn: (?P<lsn>[0-9A-F/]+),.*desc: (?P<kind>COMMIT|ABORT)(?:_PREPARED)? .*?{TIME}")
 # The settings that must not be smaller than on the origin, as pg_controldata and PostgreSQL name them. Since 14 replay pauses when one is.
@@ -53,7 +59,10 @@ def parse_log(text):
     text = text[text.rfind(STARTED) + 1:]
     stops = [found.groupdict() for found in STOP.finditer(text)]
     commits = [moment(found["time"]) for found in LAST_COMMIT.finditer(text)]
-    deaths = [found[1].strip() for found in re.finditer(r"(?:FATAL|PANIC): (.*)", text) if not any(words in found[1] for words in TOO_EARLY)]
+    deaths = [
+        ": ".join(part.strip() for part in found.groups() if part)
+        for found in re.finditer(r"(?:FATAL|PANIC): (.*)(?:\n[^\n]*DETAIL: +(.*))?", text) if not any(words in found[1] for words in TOO_EARLY)
+    ]
     stop, broken = stops[-1] if stops else None, BROKEN.search(text)
     return dict(
         broken=broken and broken[0],
@@ -128,6 +137,11 @@ def distance(target, stopped):
 def replayed(begin, end):
     """The bytes between two WAL locations, null if one of them is not known."""
     return max(0, parse_lsn(end) - parse_lsn(begin)) if begin and end else None
+
+
+def way_in(error):
+    """What to do about an error that keeps everybody like us out for good; null for one that may pass."""
+    return next((advice for words, advice in NO_WAY_IN if words.search(error)), None)
 
 
 def epitaph(log, data_directory, log_file, target):

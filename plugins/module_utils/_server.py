@@ -29,6 +29,7 @@ SEGMENT_BYTES = "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segme
 LIVE = "SELECT pg_current_wal_lsn()::text, pg_walfile_name(pg_current_wal_lsn())"
 SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY (%s)"
 LOG_BYTES = 1 << 20
+NOISE_BYTES = 1 << 16
 
 
 def tail(path):
@@ -92,12 +93,14 @@ class ReplayingServer:
             is_paused = in_recovery and self._query(f"SELECT {paused}")[0][0]
         except psycopg2.Error as error:
             self.connection = None
-            # A role may come with the WAL that is still to be replayed.
-            if _replay.REFUSES_LOGIN.search(str(error)) and "does not exist" not in str(error):
+            said = " ".join(str(error).split())
+            advice = None if _replay.COMES_WITH_WAL.search(said) else _replay.way_in(said)
+            if advice:
                 return self._sight(known=True, reached=False, message=(
-                    f"PostgreSQL replays on {self.data}, but does not let user {self.params['login_user']} in: {' '.join(str(error).split())} -- So where it "
-                    f"stops cannot be seen. Let that user in on the local socket by peer (pg_hba.conf), then recover again."))
-            return self._sight(activity=title or str(error).strip(), progress=(title, moved))
+                    f"PostgreSQL replays on {self.data}, but does not let user {self.params['login_user']} in: {said} -- So where it stops cannot be seen. "
+                    f"{advice} Then recover again."))
+            # A replay that has paused reads a little whenever it wakes up.
+            return self._sight(activity=f"{title} ({said})" if title else said, progress=(title, [int(count) // NOISE_BYTES for count in moved]))
         stopped = dict(lsn=lsn, time=f"{when.isoformat()}+00:00" if when else None, xid=None, timeline=replaying or timeline, reason=None)
         if title and re.search(r"recovering ([0-9A-F]{8})[0-9A-F]{16}", title):
             stopped["timeline"] = int(re.search(r"recovering ([0-9A-F]{8})", title)[1], 16)

@@ -238,6 +238,10 @@ config_file:
   description: The C(postgresql.conf), null if there is none.
   returned: success
   type: str
+real_config_file:
+  description: The same with all symbolic links resolved.
+  returned: success
+  type: str
 bin_directory:
   description: The directory of the binaries of that major version, null if they are not installed.
   returned: success
@@ -282,9 +286,9 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _filesystem, _postgres
-from ansible_collections.pgrescue.barman.plugins.module_utils._aside import belongings, left_over
+from ansible_collections.pgrescue.barman.plugins.module_utils._aside import belongings, left_over, obstacles
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
-from ansible_collections.pgrescue.barman.plugins.module_utils._directory import entries, holder, obstacle
+from ansible_collections.pgrescue.barman.plugins.module_utils._directory import entries, holder
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import POSTGRESQL_ARGUMENTS, PostgresError
 
 CONTROL = ("system_identifier", "state", "timeline", "checkpoint_lsn", "redo_lsn", "checkpoint_time", "minimum_recovery_lsn",
@@ -309,6 +313,7 @@ def configured(place):
     sockets = [one.strip() for one in settings.get("unix_socket_directories", "").split(",") if one.strip()]
     return dict(
         config_file=place["config_file"],
+        real_config_file=os.path.realpath(place["config_file"]) if place["config_file"] else None,
         service=f"postgresql@{place['version']}-{place['cluster']}.service" if debian else None,
         start_conf=start_conf,
         start=start_line(start_conf) if debian else None,
@@ -345,7 +350,7 @@ def run(params):
         exists=os.path.isdir(real),
         empty=not names,
         mount_point=real in _filesystem.mount_points(),
-        obstacles=[reason for reason in (obstacle(one["kind"], one["path"]) for one in belongings(real, {})) if reason],
+        obstacles=obstacles(real, belongings(real, {})),
         set_aside=left_over(real),
         version=major,
         running=running,

@@ -360,6 +360,32 @@ def test_a_mount_point_below_is_refused(cluster, monkeypatch, point, says):
     assert snapshot(cluster) == before
 
 
+@pytest.mark.parametrize("link, directory, says", [
+    ("16390", "space/inner", "space lies above .*/space/inner, and both belong to the cluster"),
+    ("16410", "", "lies above .*/real, and both belong to the cluster"),
+])
+@pytest.mark.parametrize("mounted", [WHOLE], indirect=True)
+def test_a_directory_above_another_one_is_refused(cluster, link, directory, says):
+    """It would carry the other one away with it."""
+    (cluster / directory).mkdir(exist_ok=True)
+    (cluster / "real" / "pg_tblspc" / link).symlink_to(cluster / directory)
+    before = snapshot(cluster)
+    with pytest.raises(PostgresError, match=says):
+        aside(cluster)
+    assert snapshot(cluster) == before
+
+
+@pytest.mark.parametrize("mounted", [WHOLE], indirect=True)
+def test_a_tablespace_that_two_clusters_share_is_refused(cluster):
+    (cluster / "space" / "PG_18_202506291").mkdir()
+    before = snapshot(cluster)
+    with pytest.raises(PostgresError, match="another cluster's files lie in it too .PG_18_202506291."):
+        aside(cluster)
+    assert snapshot(cluster) == before
+    (cluster / "space" / "PG_18_202506291").rename(cluster / "space" / "PG_17_202406281")
+    aside(cluster)
+
+
 @pytest.mark.parametrize("mounted", [WHOLE], indirect=True)
 def test_without_the_right_to_rename(cluster, monkeypatch):
     """A directory above which this user must not write is emptied as a mount point is; one in which it must not write is refused."""

@@ -13,7 +13,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils import _findings
 
 # As the modules answered in the lab (trixie), without what no finding asks for.
 CLUSTER = dict(
-    timeline=1,
+    timeline=1, port=5432,
     real_data_directory="/var/lib/postgresql/17/main", data_directory="/var/lib/postgresql/17/main", exists=True, empty=False, mount_point=False,
     obstacles=[], filesystem=dict(type="ext4", reflink=False),
     system_identifier="7711", version="17", state="in production", version_directory_major=17, free_bytes=10 << 30, running=4711, tablespaces=[], strangers=[],
@@ -84,6 +84,7 @@ def test_nothing_is_wrong():
     ('FATAL:  Peer authentication failed for user "postgres"', False),
     ('FATAL:  role "postgres" does not exist', False),
     ("fe_sendauth: no password supplied", False),
+    ('FATAL:  database "postgres" does not exist', False),
     ('connection to server on socket "/var/run/postgresql/.s.PGSQL.5432" failed: timeout expired', False),
 ])
 def test_a_server_that_does_not_answer(said, ok):
@@ -91,6 +92,10 @@ def test_a_server_that_does_not_answer(said, ok):
     found = FilterModule().filters()["recovery_plan"](dict(copy.deepcopy(FACTS), live={}, live_said=said))["plan"]
     told = next(entry for entry in found["findings"] if entry["check"] == "running_server")
     assert (told["ok"], found["feasible"]) == (ok, ok) and " ".join(said.split()) in told["found"]
+
+
+def test_commits_wait_for_standbys_that_come_back_later():
+    assert "every commit waits for one of them: synchronous_standby_names is bd_replica" in one("standbys", live=dict(synchronous="bd_replica"))["meaning"]
 
 
 def test_the_same_recovery_again_is_said():
@@ -118,6 +123,7 @@ def test_all_red_findings_are_told_at_once():
 @pytest.mark.parametrize("check, changes, ok, words", [
     ("data_directory", dict(cluster=dict(mount_point=True)), True, "the root of a mounted file system, holds PostgreSQL 17"),
     ("data_directory", dict(cluster=dict(obstacles=["The tablespace /srv/t cannot be set aside, because."])), False, "/srv/t cannot be set aside"),
+    ("private_socket", dict(cluster=dict(real_data_directory="/srv/" + "x" * 90)), False, "/.s.PGSQL.5432 has 109 bytes"),
     ("data", dict(data="delta"), False, "ext4 cannot clone files"),
     ("data", dict(data="delta", cluster=dict(filesystem=dict(type="xfs", reflink=True))), True, "only what differs"),
     ("data", dict(data="delta", cluster=dict(empty=True)), True, "everything is copied"),
@@ -142,6 +148,7 @@ def test_all_red_findings_are_told_at_once():
     ("running_server", dict(cluster=dict(running=None)), True, "not running"),
     ("standbys", dict(live=dict(standbys="10.0.0.4 as bd-replica")), True, "10.0.0.4 as bd-replica"),
     ("standbys", dict(standbys=[dict(host="bd-replica", follows=True, said="")]), True, "of the inventory: bd-replica"),
+    ("standbys", dict(live=dict(synchronous="bd_replica", standbys="10.0.0.4 as bd_replica")), True, "attached: 10.0.0.4"),
     ("standbys", dict(standbys=[dict(host="bd-replica", follows=False, said="ssh: no route")]), True, "bd-replica of the inventory: ssh: no route"),
     ("lost_with_old_data", dict(live=dict(slots="barman")), True, "slots: barman; subscriptions: 0"),
     ("not_archived_yet", {}, True, "1024 bytes, 0 finished segments, 12 seconds"),
@@ -367,14 +374,15 @@ def test_tablespaces_of_wal(full, own, clone, ok, words, read):
 
 CLONE = dict(configuration="", parent=dict(exists=True, pw_name="postgres"), tablespaces=[], port="", port_taken=False, directories=[
     dict(path="/var/lib/postgresql/17/main_clone", mount_point="/", free_bytes=2 << 30, inside=None)])
-VACANT = dict(real_data_directory="/var/lib/postgresql/17/main_clone", exists=False, empty=True, system_identifier=None, running=None, config_file=None,
-              version_directory_major=None)
+VACANT = dict(port=5432, real_data_directory="/var/lib/postgresql/17/main_clone", exists=False, empty=True, system_identifier=None, running=None,
+              config_file=None, version_directory_major=None)
 
 
 @pytest.mark.parametrize("check, cluster, clone, found", [
     (None, {}, {}, None),
     (None, {}, dict(parent=dict(exists=False)), None),
     ("data_directory", dict(exists=True, empty=False), {}, "not empty"),
+    ("private_socket", dict(real_data_directory="/srv/" + "x" * 90), dict(port="54321"), "has 110 bytes"),
     ("cluster", dict(config_file="/etc/postgresql/17/main/postgresql.conf"), {}, "belongs to the cluster of /etc/postgresql/17/main/"),
     ("cluster", {}, dict(configuration="/etc/postgresql/17/main_clone"), "belongs to the cluster of /etc/postgresql/17/main_clone"),
     ("parent", {}, dict(parent=dict(exists=True, pw_name="root")), "belongs to root"),

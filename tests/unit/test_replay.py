@@ -56,6 +56,26 @@ def test_a_restore_command_that_fails_is_not_the_end_of_the_archive(line, broken
     assert (line in _replay.epitaph(log, "/pg", "/pg.log", None)) is broken
 
 
+def test_the_detail_of_an_end_is_told():
+    text = (
+        "2026-11-29 14:00:00 UTC [7] LOG:  starting PostgreSQL 17\n"
+        "2026-11-29 14:00:01 UTC [8] FATAL:  recovery aborted because of insufficient parameter settings\n"
+        "2026-11-29 14:00:01 UTC [8] DETAIL:  max_connections = 50 is a lower setting than on the primary server, where its value was 100.\n"
+        "2026-11-29 14:00:01 UTC [7] LOG:  shutting down due to startup process failure\n"
+    )
+    assert _replay.parse_log(text)["fatal"].endswith("parameter settings: max_connections = 50 is a lower setting than on the primary server, where its "
+                                                    "value was 100.")
+
+
+@pytest.mark.parametrize("error, words", [
+    ('FATAL:  database locale is incompatible with operating system\nDETAIL:  The database was initialized with LC_COLLATE "es_ES.UTF-8"', "dpkg-reconfigure"),
+    ('FATAL:  database "postgres" does not exist', "createdb"), ('FATAL:  role "postgres" does not exist', "pg_hba.conf"),
+    ("FATAL:  the database system is starting up", None), ("timeout expired", None),
+])
+def test_who_is_kept_out_for_good(error, words):
+    assert words in _replay.way_in(error) if words else _replay.way_in(error) is None
+
+
 def test_a_client_that_came_too_early_is_no_reason():
     text = "LOG:  starting PostgreSQL 17\nFATAL:  the database system is starting up\nFATAL:  the database system is not yet accepting connections\n"
     assert _replay.parse_log(text)["fatal"] is None
