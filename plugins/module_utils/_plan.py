@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._backups import UNREADABLE
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import SINCE
+from ansible_collections.pgrescue.barman.plugins.module_utils._segments import ANOTHER_CLUSTER
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import spell
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, segment_name, segment_timeline
 
@@ -140,6 +141,8 @@ def content_finding(content, count):
         named or f"the first page of {judged} segments is right, {'all records' if read == count else f'all records of the first {read} segments'} can be read"
         + unread,
         "Replay would end there, before the target, with the old server already stopped.",
+        "The cluster was made anew or upgraded under the same name in Barman: choose a target before that, or a backup of the new one." if any(
+            ANOTHER_CLUSTER in reason for _name, reason in wrong) else
         "Put whole copies of these segments into Barman's archive (PostgreSQL's pg_wal may still have them), choose a target before them or a backup "
         "after them.",
     )

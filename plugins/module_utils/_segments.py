@@ -19,6 +19,7 @@ from itertools import groupby, takewhile
 from ._wal import UNPACKED_AT_ONCE, NoRoom, WalError, content, format_lsn, opener_of, parse_lsn, provide, segment_name, segment_number, segment_timeline
 from ._walstream import HEADER, LINKED_AT_ONCE
 
+ANOTHER_CLUSTER = "it is of another cluster"
 BROKEN = re.compile(r"error: (?:error in WAL record at [0-9A-F]+/[0-9A-F]+: (.*)|(could not find a valid record after .*))")
 LSN = re.compile(r"\b[0-9A-F]+/[0-9A-F]+\b")
 NAMED = re.compile(r"\b[0-9A-F]{24}\b")
@@ -76,7 +77,7 @@ def first_page(path, size, identifier):
     if magic >> 8 != 0xD1:
         return "its first page is not one of WAL" if length == size else None      # another length: packed or encrypted
     if identifier and str(system) != str(identifier):
-        return f"it is of another cluster (system identifier {system})"
+        return f"{ANOTHER_CLUSTER} (system identifier {system})"
     if address != segment_number(name, size) * size or segment_bytes != size or not 0 < timeline <= segment_timeline(name):
         return f"its content is that of {segment_name(timeline, address // size, size)}"
     return "" if length == size else f"it does not hold {size} bytes: it was cut off or damaged"

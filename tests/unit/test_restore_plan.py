@@ -16,6 +16,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._barman import Bar
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import (
     Destination, check_ssh, clock_distance, end_restores, parse_look, running_restores)
 from ansible_collections.pgrescue.barman.plugins.module_utils._restore import checked
+from ansible_collections.pgrescue.barman.plugins.module_utils._segments import Content
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
 
 NOW = datetime(2026, 11, 23, 4, 0, tzinfo=timezone.utc)
@@ -282,6 +283,18 @@ def test_room_for_wal_that_barman_unpacks(names, free, ok):
     """Segments of one log lie unpacked side by side."""
     assert _plan.packed_finding(names, 1 << 24, "/var/lib/barman/main", free)["ok"] is ok
     assert _plan.packed_finding([], 1 << 24, "/var/lib/barman/main", 0) is None
+
+
+@pytest.mark.parametrize("content, ok, words", [
+    (Content([], 4, 4), True, "of 4 segments is right, all records can be read"),
+    (Content([], 4, 2), True, "all records of the first 2 segments can be read"),
+    (Content([], 1, 1), True, "the other 3 are packed or encrypted in a way that is not read here"),
+    (Content([(NAMES[0], "it ends after 20 bytes")], 4, 0), False, "Put whole copies of these segments"),
+    (Content([(NAMES[0], "it is of another cluster (system identifier 42)")], 4, 0), False, "made anew or upgraded under the same name"),
+])
+def test_what_wal_holds(content, ok, words):
+    found = _plan.content_finding(content, 4)
+    assert found["ok"] is ok and words in f"{found['found']} {found['fix']}"
 
 
 def test_findings_of_what_is_copied():
