@@ -46,7 +46,8 @@ _value:
   contains:
     transaction:
       description:
-        - The transaction, an item of C(transactions) of M(pgrescue.barman.pg_wal_search_info), with C(summary), what it did in words. Empty in doubt.
+        - The transaction, an item of C(transactions) of M(pgrescue.barman.pg_wal_search_info), with C(summary), what it did in words, and C(also), what
+          others had dropped or truncated in the hour before it, in words. Empty in doubt.
       type: dict
     target:
       description:
@@ -57,6 +58,8 @@ _value:
       description: Why it is not sure, and what to type. Empty when it is.
       type: str
 """
+
+from datetime import datetime, timedelta
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 
@@ -73,7 +76,8 @@ def drop_target(asked, archive, live=None, branches=()):
     did = dict(drop="dropped", truncate="truncated")[one["kind"]]
     summary = f"transaction {one['xid']}, which {did} {_names(one)} at {one['commit_time']}"
     readable = one["target_inspect"] and not one["commits_between"]
-    return dict(transaction=dict(one, summary=summary), target=one["target_inspect"] if readable else one["target"], doubt="")
+    also = _also(one, _unique([archive, live or {}], "others"))
+    return dict(transaction=dict(one, summary=summary, also=also), target=one["target_inspect"] if readable else one["target"], doubt="")
 
 
 def _unique(searches, key="transactions"):
@@ -134,6 +138,16 @@ def _unnamed(asked, archive, live):
         f"A database was dropped with all that it had ({', '.join(gone)}), and that may have been a {_relation(asked)} too. When it is that of another "
         f"database, name it: {' or '.join(f'-e before_drop={name}.{_relation(asked)}' for name in having)}. " if gone else ""
     )
+
+
+def _also(found, others):
+    """What other transactions dropped or truncated shortly before, which a recovery to just before this one does not bring back."""
+    end = datetime.fromisoformat(found["commit_time"])
+    before = [
+        one for one in others
+        if parse_lsn(one["commit_lsn"]) < parse_lsn(found["commit_lsn"]) and end - datetime.fromisoformat(one["commit_time"]) <= timedelta(hours=1)
+    ]
+    return ", ".join(f"{_names(one)} at {one['commit_time']}" for one in before[:5]) + (f" and {len(before) - 5} more" if len(before) > 5 else "")
 
 
 def _relation(asked):

@@ -26,7 +26,14 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._ssh import explai
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import parse_lsn
 from ansible_collections.pgrescue.barman.plugins.module_utils._way_back import ENDED
 
-MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper", "pacemakerd")
+# What may start or replace PostgreSQL by itself, and how it is put to rest on all of its members first, so that none of them promotes another one.
+MANAGERS = {
+    "patroni": "patronictl pause, then systemctl stop patroni on the replicas, then here",
+    "repmgrd": "repmgr service pause, then systemctl stop repmgrd on all members",
+    "pg_autoctl": "systemctl stop pgautofailover on all members, this one last",
+    "stolon-keeper": "stop the sentinels and proxies, then the keepers, this one last",
+    "pacemakerd": "pcs property set maintenance-mode=true, then systemctl stop pacemaker",
+}
 # What barman_restore says of the directory as it is now; by the time of the restore that is set aside.
 BY_THEN = re.compile(r"running|destination|tablespace .*|major_of_destination")
 XIDS = 1 << 32
@@ -162,11 +169,10 @@ def target_in_server(window, target, search):
 
 def before_drop(drop):
     """What was found in WAL for a table's name."""
-    others = drop.get("commits_between")
-    return [note(
-        "before_drop", drop["summary"],
-        f"{others} others committed while it was at work. They are there, but what it dropped can be read only after the promotion." if others else None,
-    )] if drop else []
+    others, also = drop.get("commits_between"), drop.get("also")
+    meaning = [f"{others} others committed while it was at work. They are there, but what it dropped can be read only after the promotion."] * bool(others)
+    meaning += [f"What was lost in the hour before it stays lost: {also}. To have that too, type the name of what was lost first."] * bool(also)
+    return [note("before_drop", drop["summary"], " ".join(meaning) or None)] if drop else []
 
 
 def source_backup(facts, plan):
@@ -309,7 +315,8 @@ def tablespaces_of_wal(facts, paths):
     """Whether there is room for the tablespaces that replay makes: where they were, on whatever host and for whatever cluster."""
     own = [] if facts["clone"] else [one["location"] for one in facts["cluster"]["tablespaces"]]
     full = [path for path in paths if path in facts["full"] and path not in own]
-    fix = ("Take a backup (backup.yml) and clone from that: its tablespaces can be mapped. Or choose a host where the directory is free."
+    fix = ("Choose a host where that directory is free or absent: -e destination_host=HOST. A backup that is taken now can have it mapped, but leads to "
+           "moments after its end only."
            if facts["clone"] else "Move what lies there away.")
     return [finding(
         "tablespaces_of_wal", not full, f"made after the backup, and again by replay: {', '.join(paths)}{'; not empty: ' + ', '.join(full) if full else ''}",
@@ -527,7 +534,7 @@ def manager(processes):
     found = [one for one in MANAGERS if one in programs]
     return finding(
         "manager", not found, ", ".join(found) or "none", "It would start or replace PostgreSQL in the middle of the recovery.",
-        f"Stop it first, for example: systemctl stop {found[0] if found else ''}",
+        f"Put it to rest first, so that no other member is promoted: {'; '.join(MANAGERS[one] for one in found)}.",
     )
 
 

@@ -30,6 +30,8 @@ LOGIN_ARGUMENTS = dict(
 DEBIAN = "/etc/postgresql"
 # Where packages put the binaries of a major version: Debian and PGDG's deb, PGDG's rpm, Alpine.
 BINARIES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/usr/libexec/postgresql{major}")
+# Twin: __pitr_clone_files in roles/pitr/vars/main.yml
+CLONE = "# Written by Ansible: a clone of server "
 LISTENS = ("port", "unix_socket_directories")
 SAFE_PATH = re.compile(r"/[A-Za-z0-9_./@+=,-]*")
 SETTING = re.compile(r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_.]*)\s*(?:=\s*|\s)(?P<value>'(?:[^']|'')*'|[^#\s]*)")
@@ -93,6 +95,15 @@ def clusters(root=DEBIAN):
     return found
 
 
+def is_clone(config_file):
+    """Whether a configuration is that of a clone which a recovery has made."""
+    try:
+        with open(config_file, encoding="utf-8", errors="replace") as lines:
+            return lines.readline().startswith(CLONE)
+    except OSError:
+        return False
+
+
 def layout(data_directory=None, version=None, cluster=None, root=DEBIAN):
     """Where the cluster that is meant lies: one dict of clusters(); config_file is null for a plain data directory."""
     known = clusters(root)
@@ -105,6 +116,8 @@ def layout(data_directory=None, version=None, cluster=None, root=DEBIAN):
         settings = dict(read_settings(config), **read_settings(os.path.join(data_directory, "postgresql.auto.conf")))
         return dict(version=version, cluster=cluster, config_file=config if os.path.exists(config) else None, settings=settings, data_directory=data_directory)
     matching = [one for one in known if version in (None, "", one["version"]) and cluster in (None, "", one["cluster"])]
+    if len(matching) > 1:                                 # a clone beside its origin is named when it is meant
+        matching = [one for one in matching if not is_clone(one["config_file"])] or matching
     if len(matching) == 1:
         check_path(matching[0]["data_directory"], "data_directory")
         return matching[0]

@@ -30,7 +30,9 @@ COMES_WITH_WAL = re.compile(r"role \".*\" does not exist")
 NO_WAY_IN = (
     (re.compile(r"locale is incompatible"), "Install the locale that it names on that host (dpkg-reconfigure locales)."),
     (re.compile(r"database \".*\" does not exist"), "Make that database (createdb), which Barman and this collection connect to."),
-    (re.compile(r"authentication failed|pg_hba\.conf|no password supplied|is not permitted to log in|role \".*\" does not exist"),
+    (COMES_WITH_WAL, "Make that role a superuser there (createuser --superuser), or name the one that there is: -e pitr_login_user=NAME."),
+    (re.compile(r"is not permitted to log in"), "Let it log in: ALTER ROLE ... LOGIN."),
+    (re.compile(r"authentication failed|pg_hba\.conf|no password supplied"),
      "Let that user in on the local socket, by a first line in pg_hba.conf: local all postgres peer, and reload PostgreSQL."),
 )
 LAST_COMMIT = re.compile(rf"last completed transaction was at log time {TIME}")

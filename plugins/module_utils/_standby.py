@@ -6,21 +6,24 @@ from __future__ import annotations
 
 from ._wal import parse_lsn
 
+# reached_lsn: what a standby that waits before it replays (recovery_min_apply_delay) has received, else what it has replayed.
 # status and received_tli: what the WAL receiver is told by the primary, null without one (PostgreSQL's view pg_stat_wal_receiver).
 STATE = """
-SELECT pg_is_in_recovery() AS in_recovery, pg_last_wal_replay_lsn()::text AS replay_lsn, receiver.status, receiver.received_tli AS timeline,
+SELECT pg_is_in_recovery() AS in_recovery, pg_last_wal_replay_lsn()::text AS replay_lsn,
+       (CASE WHEN current_setting('recovery_min_apply_delay') = '0' THEN pg_last_wal_replay_lsn() ELSE pg_last_wal_receive_lsn() END)::text AS reached_lsn,
+       receiver.status, receiver.received_tli AS timeline,
        receiver.sender_host, receiver.slot_name
 FROM (SELECT) AS one LEFT JOIN pg_stat_wal_receiver AS receiver ON true
 """
 
 
 def lag(seen, lsn):
-    """The bytes of WAL between what is replayed and the primary's LSN, never negative; null if one of them is not known."""
-    return max(0, parse_lsn(lsn) - parse_lsn(seen["replay_lsn"])) if lsn and seen["replay_lsn"] else None
+    """The bytes of WAL between what it has reached and the primary's LSN, never negative; null if one of them is not known."""
+    return max(0, parse_lsn(lsn) - parse_lsn(seen["reached_lsn"])) if lsn and seen["reached_lsn"] else None
 
 
 def follows(seen, timeline, lsn):
-    """Whether it receives WAL of the primary's timeline, and has replayed it up to the primary's LSN."""
+    """Whether it receives WAL of the primary's timeline, and has reached the primary's LSN."""
     return bool(seen["in_recovery"] and seen["status"] == "streaming" and seen["timeline"] == timeline and lag(seen, lsn) == 0)
 
 

@@ -68,7 +68,7 @@ def _recover(facts, found, _last):
             f"That recovery is being made final already, so it cannot pause any more. Finish it with {command('commit', server)} "
             f"or take it back with {command('undo', server)}"
         )
-    return None
+    return None if found.get("clone") else _elsewhere(facts, found)
 
 
 def _commit(facts, found, last):

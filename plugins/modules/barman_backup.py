@@ -158,7 +158,7 @@ backup:
   description:
     - The backup that makes O(state=present) true, with the keys that M(pgrescue.barman.barman_catalog_info) describes under C(backups).
     - V(null) with O(state=absent). When a backup was begun and failed, its dict accompanies the failure.
-  returned: always
+  returned: success, or when a backup was begun
   type: dict
   sample: {backup_id: 20260915T120000, name: null, status: DONE, type: rsync, timeline: 1, good: true}
 deleted:

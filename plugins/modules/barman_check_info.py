@@ -78,12 +78,12 @@ healthy:
   description:
     - Whether every server is healthy. V(null) in check mode when nothing speaks against it.
     - V(true) when no server is configured at all.
-  returned: always
+  returned: success
   type: bool
   sample: true
 servers:
   description: The servers, ordered by name.
-  returned: always
+  returned: success
   type: list
   elements: dict
   contains:

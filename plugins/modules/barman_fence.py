@@ -151,7 +151,7 @@ fence:
   description:
     - The marker after the module, V(null) when there is none.
     - Has the keys listed and those that O(details) brought. A key that nobody has set is V(null).
-  returned: always
+  returned: success, or when another run holds the server
   type: dict
   contains:
     server:
@@ -218,7 +218,7 @@ fence:
     aside: []
 adopted:
   description: Whether the marker was there already and was left by an earlier run of the same command.
-  returned: always
+  returned: success
   type: bool
   sample: false
 found:
@@ -277,7 +277,7 @@ def wanted_marker(params, before):
     if before is None:
         raise FenceError(f"no recovery of server {params['server']} is under way any more: somebody else has ended it meanwhile.")
     if before["run_id"] in (params["run_id"], expected):
-        return dict(before, **details, run_id=params["run_id"]), before["run_id"] == expected
+        return dict(before, **details, run_id=params["run_id"]), before["run_id"] != params["run_id"]
     if expected is None and same_run(before, params["holder"], details.get("target")):
         return before, True
     raise FenceError(held(before), fence=before)

@@ -16,7 +16,8 @@ description:
   - A marker beside the directory, C(<destination_directory>.pgrescue-restore.json), records system identifier, backup, target and whether the
     restore is complete. The same request on a complete, never started restore changes nothing; an incomplete restore of this module is
     redone; anything else is refused.
-  - The last lines of the destination's C(postgresql.auto.conf) say where to stop, with the timeline as a number. Targets that an
+  - The last lines of the destination's C(postgresql.auto.conf) say where to stop, with the timeline as a number, or C(current) where
+    the backup is on it already. Targets that an
     earlier restore left in the backup are emptied by them. Where Barman makes no archive recovery of it
     (no target), C(recovery.signal) and a C(restore_command) are written, so that PostgreSQL ends on a timeline of its own.
 options:

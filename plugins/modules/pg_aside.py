@@ -183,6 +183,7 @@ kept:
   elements: str
 """
 
+import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
@@ -218,6 +219,8 @@ def bring_back(cluster, check_mode):
     steps = cluster.way_back()
     journal = cluster.journal or cluster.returned or {}
     kept = [step["out"] for step in steps if step["out"] and step["suffix"] == "failed"]
+    if not cluster.journal and os.path.isdir(cluster.data.named("failed")):
+        kept = [cluster.data.named("failed")]                 # an earlier call has brought it back
     if steps and not check_mode:
         kept = cluster.back(steps)
     pairs = [(step["path"], step["out"] or "") for step in steps if step["out"]] + [(step["aside"], step["path"]) for step in steps if step["aside"]]

@@ -68,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 follows:
-  description: Whether it streams on O(timeline) and has replayed up to O(lsn).
+  description: Whether it streams on O(timeline) and RV(reached_lsn) is O(lsn) or later.
   returned: success
   type: bool
 in_recovery:
@@ -87,8 +87,12 @@ replay_lsn:
   description: The WAL location up to which it has replayed.
   returned: success
   type: str
+reached_lsn:
+  description: The same; of a standby that replays later (C(recovery_min_apply_delay)) the location up to which it has received.
+  returned: success
+  type: str
 lag_bytes:
-  description: The bytes of WAL between RV(replay_lsn) and O(lsn).
+  description: The bytes of WAL between RV(reached_lsn) and O(lsn).
   returned: success
   type: int
 sender_host:
@@ -122,7 +126,7 @@ except ImportError:
     HAS_PSYCOPG2, PSYCOPG2_ERROR = False, traceback.format_exc()
 
 POLL_SECONDS = 1
-SILENT = dict(in_recovery=None, replay_lsn=None, status=None, timeline=None, sender_host=None, slot_name=None)
+SILENT = dict(in_recovery=None, replay_lsn=None, reached_lsn=None, status=None, timeline=None, sender_host=None, slot_name=None)
 
 
 def look(data, params):

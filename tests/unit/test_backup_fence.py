@@ -115,6 +115,15 @@ def test_a_colleague_takes_over_and_the_first_run_has_lost_it():
         wanted_marker(params(run_id="2", takes_over="1"), None)
 
 
+def test_a_run_whose_marker_was_ended_by_somebody_else_does_not_make_it_again():
+    """It says that it has had it by naming itself."""
+    mine = params(run_id="2", takes_over="2", details=dict(phase="replay"))
+    with pytest.raises(fence.FenceError, match="somebody else has ended it meanwhile"):
+        wanted_marker(mine, None)
+    found, adopted = wanted_marker(mine, marker(run_id="2"))
+    assert (found["phase"], adopted) == ("replay", False)
+
+
 def test_records_there_and_back(tmp_path):
     home = str(tmp_path)
     assert incident.read_records(home, "main") == []

@@ -32,8 +32,15 @@ def test_one(between, lsn):
     one = did("0/200", between=between)
     choice = drop_target("public.customer", search(one), search(one))
     assert choice["doubt"] == "" and choice["transaction"] == dict(
-        one, summary="transaction 747, which dropped public.customer in database shop at 2026-11-23T10:00:00.000000+00:00")
+        one, summary="transaction 747, which dropped public.customer in database shop at 2026-11-23T10:00:00.000000+00:00", also="")
     assert choice["target"] == dict(target_lsn=lsn, target_exclusive=True, target_timeline=1)
+
+
+def test_what_was_lost_shortly_before_is_told():
+    lineitem = dict(did("0/180", "public.lineitem"), commit_time="2026-11-23T09:30:00.000000+00:00")
+    long_ago = dict(did("0/170", "public.old"), commit_time="2026-11-23T08:30:00.000000+00:00")
+    choice = drop_target("public.customer", search(did("0/200"), others=[long_ago, lineitem, did("0/300", "public.later")]))
+    assert choice["transaction"]["also"] == "public.lineitem in database shop at 2026-11-23T09:30:00.000000+00:00"
 
 
 def test_not_archived_yet():

@@ -159,6 +159,7 @@ def test_all_red_findings_are_told_at_once():
     ("archiving", dict(live=dict(refused_wal=None, refused_seconds=3800)), True, "not by archive_command"),
     ("manager", dict(processes=["/usr/bin/python3 /usr/bin/patroni /etc/patroni/config.yml"]), False, "patroni"),
     ("manager", dict(processes=["repmgrd -d", "/usr/lib/postgresql/17/bin/pg_autoctl run"]), False, "repmgrd, pg_autoctl"),
+    ("manager", dict(processes=["/usr/sbin/pacemakerd -f"]), False, "pacemakerd"),
     ("manager", dict(processes=["vi /etc/patroni", "less -S /var/log/patroni"]), True, "none"),
 ])
 def test_finding(check, changes, ok, words):
@@ -356,7 +357,7 @@ def test_a_server_that_has_just_begun_a_segment():
     ([], [], False, True, "again by replay: /srv/hist"),
     (["/srv/hist"], ["/srv/hist"], False, True, "again by replay"),     # it is set aside with the cluster
     (["/srv/hist"], [], False, False, "Move what lies there away."),
-    (["/srv/hist"], ["/srv/hist"], True, False, "Take a backup"),       # the living server's own
+    (["/srv/hist"], ["/srv/hist"], True, False, "Choose a host"),       # the living server's own
     ([], [], True, True, "again by replay"),
 ])
 @pytest.mark.parametrize("read", [True, False])

@@ -82,6 +82,14 @@ def test_layout_names_what_there_is(debian, asked):
         _postgres.layout(root=debian, **asked)
 
 
+def test_a_clone_beside_its_origin_is_not_taken_for_it(debian):
+    clone = pathlib.Path(debian) / "17" / "clone" / "postgresql.conf"
+    clone.parent.mkdir()
+    clone.write_text(f"{_postgres.CLONE}main. Settings\ndata_directory = '/srv/clone'\n")
+    assert _postgres.layout(version="17", root=debian)["cluster"] == "main"
+    assert _postgres.layout(version="17", cluster="clone", root=debian)["data_directory"] == "/srv/clone"
+
+
 def test_layout_of_a_plain_directory(tmp_path):
     (tmp_path / "postgresql.conf").write_text("port = 5432\n")
     (tmp_path / "postgresql.auto.conf").write_text("port = '5440'\n")

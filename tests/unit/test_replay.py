@@ -68,7 +68,8 @@ def test_the_detail_of_an_end_is_told():
 
 @pytest.mark.parametrize("error, words", [
     ('FATAL:  database locale is incompatible with operating system\nDETAIL:  The database was initialized with LC_COLLATE "es_ES.UTF-8"', "dpkg-reconfigure"),
-    ('FATAL:  database "postgres" does not exist', "createdb"), ('FATAL:  role "postgres" does not exist', "pg_hba.conf"),
+    ('FATAL:  database "postgres" does not exist', "createdb"), ('FATAL:  role "postgres" does not exist', "pitr_login_user="),
+    ('FATAL:  Peer authentication failed for user "postgres"', "pg_hba.conf"), ('FATAL:  role "dba" is not permitted to log in', "ALTER ROLE"),
     ("FATAL:  the database system is starting up", None), ("timeout expired", None),
 ])
 def test_who_is_kept_out_for_good(error, words):
