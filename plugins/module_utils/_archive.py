@@ -113,9 +113,9 @@ def read_archive(server):
         return Archive(wals, listed, on_disk, histories, duplicates, received)
     found, listed_histories = XLOGDB_LINE.findall(text), XLOGDB_HISTORY.findall(text)
     listed = {name: (int(size), float(time), None if compression in ("", "None") else compression) for name, size, time, compression in found}
-    others, lines, broken = XLOGDB_OTHER.findall(text), text.splitlines(), ()
-    if len(lines) > len(found) + len(listed_histories) + len(others):
-        broken = [line for line in lines if not any(kind.match(line) for kind in (XLOGDB_LINE, XLOGDB_HISTORY, XLOGDB_OTHER))]
+    others, broken = XLOGDB_OTHER.findall(text), ()
+    if text.count("\n") + (text[-1:] not in ("", "\n")) > len(found) + len(listed_histories) + len(others):
+        broken = [line for line in text.splitlines() if not any(kind.match(line) for kind in (XLOGDB_LINE, XLOGDB_HISTORY, XLOGDB_OTHER))]
     return Archive(wals, listed, on_disk, histories, duplicates, received, listed_histories, others, broken)
 
 

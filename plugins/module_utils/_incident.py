@@ -24,6 +24,7 @@ LINES = (
     ("checksums", "Data checksums"), ("new_backup_id", "New backup"),
     ("durations", "Seconds in each phase"), ("aside", "Where the old data lies"), ("kept", "Where the recovered data lies"), ("undo", "How to undo"),
     ("undo_until", "Until"), ("failure", "Failure"), ("undone_by", "Taken back by"), ("undone_at", "Taken back at"),
+    ("undo_backup_id", "New backup after that"),
 )
 
 

@@ -13,7 +13,7 @@ import tempfile
 from datetime import datetime, timezone
 
 from ._wal import (
-    TRANSACTION_END, UNPACKED_AT_ONCE, WalError, format_lsn, opener_of, parse_lsn, provide, run_waldump, segment_name, segment_number,
+    TRANSACTION_END, WalError, at_once, format_lsn, parse_lsn, provide, run_waldump, segment_name, segment_number,
 )
 from ._waldump import XIDS, matches, restore_points
 
@@ -76,7 +76,7 @@ def _place(archive, name):
 def _batches(source, segments, count=SEGMENTS_AT_ONCE):
     """Some (timeline, running number), which follow each other, as (timeline, running numbers); count: how many at first."""
     begin, path = 0, segments and _place(source.archive, segment_name(*segments[0], source.size))
-    most = UNPACKED_AT_ONCE if path and opener_of(path) is not open else SEGMENTS_AT_ONCE
+    most = at_once([path], SEGMENTS_AT_ONCE) if path else SEGMENTS_AT_ONCE
     while begin < len(segments):
         timeline = segments[begin][0]
         batch = [segment for number, segment in segments[begin:begin + min(count, most)] if number == timeline]

@@ -157,7 +157,7 @@ def last_commit(paths, program, after=None):
             found = TRANSACTION_END.findall(_dump(program, paths[begin:last + 1], "--rmgr=Transaction"))
             if found:
                 end.commit_lsn, end.commit_time = _lsn(found[-1][0]), _time(found[-1][1])
-            count = min(2 * count, _at_once(paths))
+            count = min(2 * count, at_once(paths))
     except WalError as error:
         end.reason = str(error)
         return end
@@ -180,7 +180,7 @@ def first_time(paths, program, start_lsn):
         began = END_OF_RECOVERY.search(_dump(program, paths[:1], f"--start={start_lsn}", "--limit=1"))
         if began:
             return _time(began.group(1))
-        count = _at_once(paths)
+        count = at_once(paths)
         for index in range(0, min(len(paths), WALK_BACK), count):
             found = TRANSACTION_END.search(_dump(program, paths[index:index + count + 1], "--rmgr=Transaction", "--limit=1"))
             if found:
@@ -193,7 +193,7 @@ def first_time(paths, program, start_lsn):
 def commit_after(paths, program, moment):
     """The time of the first commit or abort later than a moment in neighbouring segments of one timeline; None if there is none."""
     try:
-        count = _at_once(paths) if paths else 1
+        count = at_once(paths) if paths else 1
         for index in range(0, min(len(paths), WALK_BACK), count):
             found = TRANSACTION_END.findall(_dump(program, paths[index:index + count + 1], "--rmgr=Transaction"))
             later = next((time for time in (_time(text) for _place, text in found) if time > moment), None)
@@ -235,9 +235,9 @@ def _dump(program, paths, *options, data=None):
         return run_waldump([program, f"--path={directory}", *options, names[0], *names[1:][-1:]])
 
 
-def _at_once(paths):
-    """How many segments pg_waldump is given: links cost nothing, unpacked ones room."""
-    return WALK_BACK if opener_of(paths[0]) is open and opener_of(paths[-1]) is open else UNPACKED_AT_ONCE
+def at_once(paths, linked=WALK_BACK):
+    """How many segments pg_waldump is given, of a stretch with these paths: unpacked ones take room, links to others cost nothing."""
+    return linked if all(opener_of(path) is open for path in {paths[0], paths[-1]}) else UNPACKED_AT_ONCE
 
 
 def run_waldump(command):

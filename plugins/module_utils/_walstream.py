@@ -16,7 +16,7 @@ import tempfile
 from ._archive import Archive, read_archive
 from ._timeline import Tree, by_timeline, read_timelines
 from ._wal import (
-    HISTORY, SEGMENT, UNPACKED_AT_ONCE, WalError, content, find_waldump, first_time, format_lsn, opener_of, parse_lsn, provide, segment_name,
+    HISTORY, SEGMENT, WalError, at_once, content, find_waldump, first_time, format_lsn, parse_lsn, provide, segment_name,
 )
 from ._waldump import HEAD
 
@@ -120,8 +120,7 @@ class Source:
 
     def lines(self, timeline, first, last):
         """The records of one stretch as lines."""
-        packed = any(opener_of(path) is not open for path in (self._paths(timeline, first, first) + self._paths(timeline, last, last)))
-        step = UNPACKED_AT_ONCE if packed else LINKED_AT_ONCE
+        step = at_once(self._paths(timeline, first, first) + self._paths(timeline, last, last), LINKED_AT_ONCE)
         begin, seen = first, None
         while begin <= last:
             end = min(last, begin + step - 1)

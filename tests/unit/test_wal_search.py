@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
 from ansible_collections.pgrescue.barman.plugins.module_utils._pgclass import Names
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import WalError, parse_lsn, segment_name
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import UNPACKED_AT_ONCE, WalError, parse_lsn, segment_name
 from ansible_collections.pgrescue.barman.plugins.module_utils._walnames import Wanted
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import HEADER, Source
 from ansible_collections.pgrescue.barman.plugins.modules import pg_wal_search_info as module
@@ -98,7 +98,7 @@ def test_packed_segments_end_at_a_damaged_one(monkeypatch, damaged, read):
 
     monkeypatch.setattr(source, "_batch", batch, raising=False)
     monkeypatch.setattr(source, "_paths", lambda *_words: ["packed"], raising=False)
-    monkeypatch.setattr("ansible_collections.pgrescue.barman.plugins.module_utils._walstream.opener_of", lambda path: None)
+    monkeypatch.setattr("ansible_collections.pgrescue.barman.plugins.module_utils._walstream.at_once", lambda paths, linked: UNPACKED_AT_ONCE)
     assert list(source.lines(1, 1, 20)) == read
 
 
