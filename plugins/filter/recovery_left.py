@@ -15,8 +15,8 @@ options:
   _input:
     description:
       - C(verb) (V(recover), V(commit), V(undo)), C(server), C(host) (inventory name of the PostgreSQL host), C(found), C(elsewhere) and C(records) of
-        M(pgrescue.barman.barman_fence), C(pause), C(confirm) (the name of the server looks behind a recovery that was taken back already), and
-        C(clone), empty or, to undo a clone, its C(host) and perhaps its C(directory).
+        M(pgrescue.barman.barman_fence), C(pause), C(confirm) (the name of the server looks behind a recovery that was taken back already),
+        C(clone), empty or, to undo a clone, its C(host) and perhaps its C(directory), and C(gone), the host that is gone for good, or empty.
     type: dict
     required: true
 """
@@ -29,7 +29,7 @@ EXAMPLES = r"""
   vars:
     judged: >-
       {{ {'verb': 'undo', 'server': 'main', 'host': inventory_hostname, 'found': fence.found, 'elsewhere': fence.elsewhere, 'records': fence.records,
-          'pause': false, 'confirm': '', 'clone': {}} | pgrescue.barman.recovery_left }}
+          'pause': false, 'confirm': '', 'clone': {}, 'gone': ''} | pgrescue.barman.recovery_left }}
 """
 
 RETURN = r"""
@@ -46,6 +46,10 @@ _value:
     refusal:
       description: Why nothing can be done, in a sentence, or null.
       type: str
+    gone:
+      description: The markers of what was under way on the host that is gone.
+      type: list
+      elements: dict
 """
 
 from ansible_collections.pgrescue.barman.plugins.module_utils._way_back import recovery_left

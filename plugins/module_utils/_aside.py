@@ -23,6 +23,8 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import P
 MARKER_SUFFIX = ".pgrescue-restore.json"  # Twin: plugins/module_utils/_destination.py
 # Only relation files are worth a clone, and these of them are not in a backup.
 NOT_CLONED = re.compile(r"pgsql_tmp|pg_internal\.init|t[0-9]+_[0-9]+")
+# What lies in the place for good: a server, or a standby that was rebuilt.
+STAYS = ("promoted", "following")
 LEFT = re.compile(r"(?P<of>.+)\.(?P<what>aside|failed)-(?P<stamp>[0-9]{8}T[0-9]{6}Z)")
 
 
@@ -147,7 +149,7 @@ class Aside:
             raise PostgresError(f"{' '.join(reasons)} Nothing was changed.")
         return dict(
             server=server, stamp=self.stamp, data_directory=self.data_directory, system_identifier=self._identifier(), was_running=was_running,
-            empty=not entries(self.real), clone=clone, paths=paths,
+            empty=not entries(self.real), clone=clone, paths=paths, links={name: target for name, target, _place in self._links(self.real)},
         )
 
     def pending(self, journal):
@@ -167,8 +169,36 @@ class Aside:
                 rename(self.real + MARKER_SUFFIX, one["aside"] + MARKER_SUFFIX)  # it came from an earlier recovery, and keeps its proof
             if one["kind"] != "wal":
                 directory.make_room()
+        self._lead(data.holder(), journal["paths"], "aside")
         if journal["clone"]:
             self._clone(journal)
+
+    # ---- links: who starts PostgreSQL on what was set aside, to look into it, must not work on the files of what serves
+
+    def _links(self, directory):
+        """The links of this cluster to directories elsewhere, in whatever directory it lies by now: name, target, and the place that it means."""
+        names = ["pg_wal", *(os.path.join("pg_tblspc", name) for name in entries(os.path.join(directory, "pg_tblspc")))]
+        targets = [(name, os.readlink(os.path.join(directory, name))) for name in names if os.path.islink(os.path.join(directory, name))]
+        return [(name, target, os.path.realpath(os.path.join(self.real, os.path.dirname(name), target))) for name, target in targets]
+
+    def _lead(self, directory, paths, what):
+        """Have the links in a directory lead to what has the name of that state, where it is there."""
+        for name, _target, place in self._links(directory):
+            for one in paths:
+                if place == one["path"] or place.startswith(one["path"] + "/"):
+                    target = self.directory(one).named(what) + place[len(one["path"]):]
+                    if os.path.isdir(target):
+                        self._link(directory, name, target)
+                    break
+
+    def _link(self, directory, name, target):
+        """Have one link lead elsewhere, in one step."""
+        link, spare = os.path.join(directory, name), os.path.join(directory, f"{INSIDE}.link-{self.stamp}")
+        if os.readlink(link) != target:
+            if os.path.lexists(spare):
+                os.unlink(spare)
+            os.symlink(target, spare)
+            os.replace(spare, link)
 
     def _clone(self, journal):
         """Put clones of the relation files where the restore will find them, marked as an unfinished restore of ours."""
@@ -234,13 +264,9 @@ class Aside:
     def _correct_paths(self, arrived):
         """Barman wrote where it restored to into the links of tablespaces and the settings of the recovery."""
         links = {one["restore"]: one["link"] for one in self.journal["paths"] if one["kind"] == "tablespace" and one["within"]}
-        spare = os.path.join(arrived, f"{INSIDE}.link-{self.stamp}")
         for space in _postgres.tablespaces(arrived):
             if space["location"] in links:
-                if os.path.lexists(spare):
-                    os.unlink(spare)
-                os.symlink(links[space["location"]], spare)
-                os.replace(spare, os.path.join(arrived, "pg_tblspc", str(space["oid"])))
+                self._link(arrived, os.path.join("pg_tblspc", str(space["oid"])), links[space["location"]])
         settings = os.path.join(arrived, "postgresql.auto.conf")
         if arrived != self.real and os.path.exists(settings):
             with open(settings, encoding="utf-8") as file:
@@ -255,7 +281,7 @@ class Aside:
     def settled(self, expires):
         """The identity file as it is when the restored data stays, null if there is nothing to be done about it."""
         marked = os.path.exists(self.marker)
-        if isinstance(self.data, Within) or self.occupant() != "promoted" or not (self.journal or marked):
+        if isinstance(self.data, Within) or self.occupant() not in STAYS or not (self.journal or marked):
             return None
         journal = dict(self.journal or dict(empty=True), restored=self.proof(), expires=expires)
         return journal if marked or journal != self.journal else None
@@ -281,10 +307,10 @@ class Aside:
 
     def ended(self):
         """Whether the recovery that set this aside is proven to have ended; what was settled in place says so only by what was promoted."""
-        return bool(self.journal) and ("restored" in self.journal or isinstance(self.data, Within) and self.occupant() == "promoted")
+        return bool(self.journal) and ("restored" in self.journal or isinstance(self.data, Within) and self.occupant() in STAYS)
 
     def occupant(self):
-        """What lies in the place: vacant, restored (ours, never promoted), promoted (ours) or foreign."""
+        """What lies in the place: vacant, restored (ours, never served), following (ours, a standby), promoted (ours) or foreign."""
         if not self.data.restored():
             return "vacant"
         marker = self.proof()
@@ -300,7 +326,9 @@ class Aside:
             return "foreign"
         started = os.path.exists(os.path.join(self.real, "postmaster.opts"))
         replaying = any(os.path.exists(os.path.join(self.real, name)) for name in ("recovery.signal", "backup_label"))
-        return "promoted" if started and marker.get("complete") and not replaying else "restored"
+        if not started or not marker.get("complete") or replaying:
+            return "restored"
+        return "following" if os.path.exists(os.path.join(self.real, "standby.signal")) else "promoted"
 
     def way_back(self):
         """The steps that are still to be done, PostgresError if anything forbids them. Nothing is changed."""
@@ -326,6 +354,11 @@ class Aside:
                 raise PostgresError(f"In {one['path']} lies something that no restore of this collection put there. Move it away by hand; nothing was changed.")
             suffix = "failed" if kind == "promoted" else "removing"
             steps.append(dict(one, suffix=suffix, out=directory.named(suffix) if directory.restored() else None))
+        pid = _postgres.postmaster(self.data.holder())
+        if pid and self.data.holder() != self.real:
+            raise PostgresError(
+                f"PostgreSQL runs on the old data in {self.data.holder()} (process {pid}), where somebody looks into it. Stop it there first: "
+                f"pg_ctl -D {self.data.holder()} stop. Nothing was changed.")
         pid = _postgres.postmaster(self.real)
         if pid:
             raise PostgresError(f"PostgreSQL runs on the restored {self.real} (process {pid}). Stop it first; nothing was changed.", running=pid)
@@ -349,12 +382,17 @@ class Aside:
     def back(self, steps):
         """Bring everything back: the data directory last, then what was restored goes, then the journal. Returns what is left over."""
         paths = (self.journal or self.returned or {}).get("paths", [])
+        for name, target in (self.journal or {}).get("links", {}).items():
+            if os.path.islink(os.path.join(self.data.holder(), name)):
+                self._link(self.data.holder(), name, target)
         for step in steps if self.journal else []:
             directory = self.directory(step)
             directory.put_out(step["suffix"])
             if step["kind"] == "data" and os.path.isdir(self.data.named("failed")) and os.path.exists(self.marker):
                 os.unlink(self.marker)
             directory.come_back()
+        if os.path.isdir(self.data.named("failed")):
+            self._lead(self.data.named("failed"), paths, "failed")
         if os.path.exists(self.marker) and not (self.marker == self.real + MARKER_SUFFIX and self._marks(self.real, self.real)):
             os.unlink(self.marker)
         if os.path.exists(self.data.aside + MARKER_SUFFIX):

@@ -18,19 +18,39 @@ OF_THE_ARCHIVE = ("target", "wal", "archive", "server_active")
 def recovery_left(facts):
     """What there is to do for a verb (recover, commit, undo), or why not.
 
-    facts: verb, server, host, found (the marker or None), elsewhere (the markers of clones), records (newest first), pause, confirm, and
-    clone, which is empty unless a clone is to be undone, else its host and perhaps its directory. Returns left, the marker or else
-    the record of the recovery that is meant, unfinished, whether it is a marker, and refusal, None or a sentence. Only
+    facts: verb, server, host, found (the marker or None), elsewhere (the markers of clones), records (newest first), pause, confirm,
+    clone, which is empty unless a clone is to be undone, else its host and perhaps its directory, and gone, the host that is gone for
+    good, or empty. Returns left, the marker or else the record of the recovery that is meant, unfinished, whether it is a marker,
+    refusal, None or a sentence, and gone, the markers of what was under way on a host that is gone. Only
     confirm=<server> looks behind a recovery that was taken back or has failed, and past a clone that was cut off: undo.yml run
     twice must not go back twice, nor after a failure to what nobody thinks of.
     """
+    if facts["gone"] and facts["verb"] == "undo":
+        return _gone_left(facts)
     if facts["clone"]:
         return _clone_left(facts["server"], **facts["clone"], clones=_clones(facts))
     ended = [one for one in facts["records"] if one.get("outcome") in ENDED]
     if facts["confirm"] == facts["server"]:
         ended = [one for one in ended if one["outcome"] == "committed"] or ended
     last = ended[0] if ended else None
-    return dict(left=facts["found"] or last or {}, unfinished=facts["found"] is not None, refusal=REFUSALS[facts["verb"]](facts, facts["found"], last))
+    refusal = REFUSALS[facts["verb"]](facts, facts["found"], last)
+    return dict(left=facts["found"] or last or {}, unfinished=facts["found"] is not None, refusal=refusal, gone=[])
+
+
+def _place_of(marker):
+    """The host on which something is recovered."""
+    return marker["clone"].partition(":")[0] if marker.get("clone") else marker["host"]
+
+
+def _gone_left(facts):
+    """Everything that was under way on a host that is gone for good: the server, clones of it, standbys that were rebuilt."""
+    under_way = ([facts["found"]] if facts["found"] else []) + facts["elsewhere"]
+    gone = [one for one in under_way if _place_of(one) == facts["gone"]]
+    refusal = None if gone else (
+        f"Nothing of {facts['server']} is being recovered on {facts['gone']}, so nothing waits for that host. "
+        f"Under way: {' and '.join(f'on {_place_of(one)}' for one in under_way) or 'nothing'}. {UNTOUCHED}"
+    )
+    return dict(left={}, unfinished=True, refusal=refusal, gone=gone)
 
 
 def _clones(facts):
@@ -50,7 +70,7 @@ def _clone_left(server, host, directory, clones):
         )
     elif len(here) > 1:
         refusal = f"{len(here)} clones of {server} on {host} are not finished. Type one of: {'; '.join(_undo_clone(server, one) for one in here)}"
-    return dict(left=here[0] if here else {}, unfinished=True, refusal=refusal)
+    return dict(left=here[0] if here else {}, unfinished=True, refusal=refusal, gone=[])
 
 
 def _undo_clone(server, marker):
@@ -119,7 +139,10 @@ def _undo_server(facts, found, last):
 def _elsewhere(facts, left):
     if left["host"] in (None, facts["host"]):
         return None
-    return f"That is a recovery on {left['host']}, and in this inventory {facts['server']} is {facts['host']}. Use an inventory that says so. {UNTOUCHED}"
+    gone = f" If {left['host']} is gone for good: {command('undo', facts['server'], '-e', 'gone=' + left['host'])}." if facts["found"] else ""
+    return (
+        f"That is a recovery on {left['host']}, and in this inventory {facts['server']} is {facts['host']}. Use an inventory that says so.{gone} {UNTOUCHED}"
+    )
 
 
 REFUSALS = dict(recover=_recover, commit=_commit, undo=_undo)

@@ -236,6 +236,53 @@ def test_what_was_promoted_stays(cluster):
     assert {path: text for path, text in after.items() if ".failed-" not in path} == before
 
 
+def led(cluster, directory):
+    """The texts that the links of a data directory lead to."""
+    return {
+        str(path.relative_to(directory)): (path / name).read_text()
+        for path, name in ((directory / "pg_tblspc" / "16400", "PG_17/16401"), (directory / "pg_wal", "000000010000000000000001"),
+                           (directory / "pg_wal", "000000010000000000000009")) if path.is_symlink() and (path / name).exists()
+    }
+
+
+def test_who_looks_into_what_lies_beside_finds_its_own_files(cluster):
+    """PostgreSQL started on the old data, or on what was kept, must not work on the tablespaces and the WAL of what serves."""
+    aside(cluster)
+    restore(cluster)
+    place(cluster)
+    promote(cluster)
+    linked = (cluster / "real" / "pg_wal").is_symlink()
+    assert led(cluster, set_aside(cluster)) == {"pg_tblspc/16400": "rows", **({"pg_wal": "wal"} if linked else {})}
+    assert led(cluster, cluster / "real") == {"pg_tblspc/16400": "new rows", **({"pg_wal": "new wal"} if linked else {})}
+    kept = next(pathlib.Path(path) for path in back(cluster) if path.startswith(str(cluster / "real")))
+    assert led(cluster, kept) == {"pg_tblspc/16400": "new rows", **({"pg_wal": "new wal"} if linked else {})}
+    assert led(cluster, cluster / "real") == {"pg_tblspc/16400": "rows", **({"pg_wal": "wal"} if linked else {})}
+
+
+def test_the_old_data_does_not_come_back_while_somebody_looks_into_it(cluster, monkeypatch):
+    aside(cluster)
+    old = str(set_aside(cluster))
+    before = snapshot(cluster)
+    monkeypatch.setattr(_postgres, "postmaster", lambda path: 4711 if path == old else None)
+    with pytest.raises(PostgresError, match="process 4711.*Stop it there first: pg_ctl -D .*aside-.* stop. Nothing was changed") as caught:
+        back(cluster)
+    assert "running" not in caught.value.details
+    assert snapshot(cluster) == before
+
+
+def test_a_standby_that_was_rebuilt_and_never_promoted_is_not_kept(cluster):
+    before = snapshot(cluster)
+    aside(cluster)
+    restore(cluster)
+    place(cluster)
+    promote(cluster)
+    (cluster / "real" / "standby.signal").write_text("")
+    assert Aside(str(cluster / "main"), STAMP).occupant() == "following"
+    settle(cluster)
+    assert back(cluster) == []
+    assert snapshot(cluster) == before
+
+
 @pytest.mark.parametrize("kind", ["wal", "tablespace"])
 def test_without_a_part_of_the_old_data_there_is_no_way_back(cluster, kind):
     """Somebody deleted what was set aside of it, for its room: the old data directory must not come back to the WAL or rows of the new one."""

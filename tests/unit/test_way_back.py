@@ -24,7 +24,7 @@ def record(outcome, stamp="20260914T120000Z", **changes):
 
 
 def left(verb, found=None, *records, **changes):
-    facts = dict(verb=verb, server="main", host="db", found=found, elsewhere=[], records=list(records), pause=False, confirm="", clone={})
+    facts = dict(verb=verb, server="main", host="db", found=found, elsewhere=[], records=list(records), pause=False, confirm="", clone={}, gone="")
     return recovery_left(dict(facts, **changes))
 
 
@@ -49,6 +49,18 @@ def test_refused(verb, found, records, words):
     assert re.search(words, left(verb, found, *records)["refusal"])
 
 
+def test_what_was_under_way_on_a_host_that_is_gone():
+    clone = dict(MARKER, clone="test:/srv/clone", target=dict(type="time"))
+    standby = dict(MARKER, clone="other:/srv/main", target=dict(type="standby"))
+    assert left("undo", MARKER, elsewhere=[clone, standby], gone="db") == dict(left={}, unfinished=True, refusal=None, gone=[MARKER])
+    assert left("undo", MARKER, elsewhere=[clone, standby], gone="test")["gone"] == [clone]
+    assert left("undo", None, elsewhere=[clone, standby], gone="other", host="db")["gone"] == [standby]
+    refused = left("undo", MARKER, elsewhere=[clone], gone="db2")
+    assert refused["gone"] == [] and re.search("Nothing of main is being recovered on db2.*Under way: on db and on test. Nothing was", refused["refusal"])
+    assert "undo.yml -e server=main -e gone=other" in left("undo", dict(MARKER, host="other"))["refusal"]
+    assert left("commit", MARKER, gone="db")["gone"] == []
+
+
 def test_a_pause_comes_too_late():
     assert "cannot pause" in left("recover", dict(MARKER, phase="serve"), pause=True)["refusal"]
     assert left("recover", dict(MARKER, phase="serve"))["refusal"] is None
@@ -57,21 +69,21 @@ def test_a_pause_comes_too_late():
 
 @pytest.mark.parametrize("phase", ["paused", "commit", "serve"])
 def test_anybody_commits(phase):
-    assert left("commit", dict(MARKER, phase=phase), record("committed")) == dict(left=dict(MARKER, phase=phase), unfinished=True, refusal=None)
+    assert left("commit", dict(MARKER, phase=phase), record("committed")) == dict(left=dict(MARKER, phase=phase), unfinished=True, refusal=None, gone=[])
 
 
 @pytest.mark.parametrize("phase", ["fence", "aside", "restore", "replay", "paused", "commit", "serve", "undo"])
 def test_what_is_under_way_is_taken_back_first(phase):
-    assert left("undo", dict(MARKER, phase=phase), record("undone")) == dict(left=dict(MARKER, phase=phase), unfinished=True, refusal=None)
+    assert left("undo", dict(MARKER, phase=phase), record("undone")) == dict(left=dict(MARKER, phase=phase), unfinished=True, refusal=None, gone=[])
 
 
 def test_a_finished_one_is_taken_back_and_an_earlier_one_only_when_it_is_said():
     last, before = record("committed", "20260915T120000Z"), record("committed")
-    assert left("undo", None, last, before) == dict(left=last, unfinished=False, refusal=None)
-    assert left("undo", None, record("failed", "20260916T120000Z"), last, before, confirm="main") == dict(left=last, unfinished=False, refusal=None)
+    assert left("undo", None, last, before) == dict(left=last, unfinished=False, refusal=None, gone=[])
+    assert left("undo", None, record("failed", "20260916T120000Z"), last, before, confirm="main") == dict(left=last, unfinished=False, refusal=None, gone=[])
     taken = dict(last, outcome="undone")
     assert "taken back already" in left("undo", None, taken, before)["refusal"]
-    assert left("undo", None, taken, before, confirm="main") == dict(left=before, unfinished=False, refusal=None)
+    assert left("undo", None, taken, before, confirm="main") == dict(left=before, unfinished=False, refusal=None, gone=[])
     assert "taken back already" in left("undo", None, taken, confirm="main")["refusal"]
 
 
@@ -82,7 +94,7 @@ CLONE = dict(MARKER, clone="lab:/srv/clone", phase="restore", target=dict(type="
 def test_a_clone_that_was_begun_is_taken_back(directory):
     other = dict(CLONE, clone="elsewhere:/srv/clone")
     place = dict(host="lab", directory=directory)
-    assert left("undo", MARKER, record("committed"), elsewhere=[other, CLONE], clone=place) == dict(left=CLONE, unfinished=True, refusal=None)
+    assert left("undo", MARKER, record("committed"), elsewhere=[other, CLONE], clone=place) == dict(left=CLONE, unfinished=True, refusal=None, gone=[])
 
 
 @pytest.mark.parametrize("elsewhere, place, words", [
