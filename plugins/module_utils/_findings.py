@@ -207,6 +207,7 @@ def host_findings(facts, plan, backup, archives):
         server_active(facts["catalogue"]),
         under_way(facts["under_way"]),
         *done_before(facts["records"], facts["wanted"]),
+        *undone_branch(facts["records"], facts["wanted"], plan["target_timeline"]),
         data_directory(cluster),
         *private_socket(cluster),
         *data(cluster, facts["data"]),
@@ -256,6 +257,20 @@ def done_before(records, wanted):
     )] if last.get("outcome") == "committed" and last["asked"] == wanted else []
 
 
+def undone_branch(records, wanted, timeline):
+    """Whether the target was looked for on the branch of a recovery that was taken back. What had been there before archives nothing that tells it lives."""
+    made = next((one for one in records if one.get("outcome") in ("committed", "undone") and one.get("timeline") == timeline), {})
+    found = made.get("found") or {}
+    if made.get("outcome") != "undone" or wanted.get("timeline") or found["was_running"] and not found.get("foreign"):
+        return []
+    before = made["plan"]["target_timeline"]
+    return [finding(
+        "undone_branch", False, f"the archive's newest branch, timeline {timeline}, is that of the recovery of {made['began']}, which was taken back",
+        f"What was there before that recovery is on timeline {before}, and nothing was archived on it since, so the target was looked for on the wrong branch.",
+        f"Say which: -e target_timeline={before}, or -e target_timeline={timeline} for what that recovery had brought.",
+    )]
+
+
 def clone_findings(facts, plan, backup):
     """What the host of a clone says."""
     cluster, clone = facts["cluster"], facts["clone"]
@@ -265,6 +280,7 @@ def clone_findings(facts, plan, backup):
     made = next((one for one in facts["records"] if one.get("outcome") == "cloned" and (one["host"], one["directory"]) == (facts["host"], real)), None)
     return [
         under_way(facts["under_way"]),
+        *undone_branch(facts["records"], facts["wanted"], plan["target_timeline"]),
         finding(
             "data_directory", cluster["empty"] or not cluster["exists"],
             f"{real} is {'absent' if not cluster['exists'] else 'empty' if cluster['empty'] else 'not empty'}"

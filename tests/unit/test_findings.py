@@ -102,8 +102,25 @@ def test_the_same_recovery_again_is_said():
     done = dict(outcome="committed", asked=dict(type="latest"), finished_by="maria@a", ended="2026-11-23T04:19:00+00:00")
     found = one("done_before", records=[dict(outcome="cloned"), done])
     assert found["ok"] and "by maria@a at 2026-11-23T04:19" in found["found"]
-    for records in ([dict(done, asked=dict(type="time"))], [dict(outcome="undone"), done], [dict(outcome="failed"), done]):
+    for records in ([dict(done, asked=dict(type="time"))], [dict(outcome="undone", timeline=9), done], [dict(outcome="failed"), done]):
         assert "done_before" not in [entry["check"] for entry in judge(records=records)["plan"]["findings"]]
+
+
+@pytest.mark.parametrize("record, wanted, told", [
+    ({}, {}, True),
+    (dict(found=dict(was_running=True, foreign=True)), {}, True),
+    (dict(found=dict(was_running=True, foreign=False)), {}, False),     # it has committed since, so the archive tells its branch
+    (dict(outcome="committed"), {}, False),
+    (dict(timeline=2), {}, False),
+    ({}, dict(timeline="1"), False),
+])
+def test_a_branch_that_was_taken_back_is_not_taken_unasked(record, wanted, told):
+    record = dict(dict(outcome="undone", timeline=1, began="2026-11-23T04:00:00+00:00", plan=dict(target_timeline=7), asked={},
+                       found=dict(was_running=False, foreign=False)), **record)
+    judged = judge(records=[dict(outcome="abandoned"), record], wanted=dict(dict(type="latest", timeline=""), **wanted))["plan"]
+    found = [one for one in judged["findings"] if one["check"] == "undone_branch"]
+    assert bool(found) == told == (not judged["feasible"])
+    assert not told or "-e target_timeline=7, or -e target_timeline=1" in found[0]["fix"]
 
 
 def test_all_red_findings_are_told_at_once():
