@@ -25,6 +25,7 @@ def recovery_left(facts):
     confirm=<server> looks behind a recovery that was taken back or has failed, and past a clone that was cut off: undo.yml run
     twice must not go back twice, nor after a failure to what nobody thinks of.
     """
+    facts = dict(facts, found=facts["found"] or None)             # ansible-core before 2.19 hands over null as an empty text
     if facts["gone"] and facts["verb"] == "undo":
         return _gone_left(facts)
     if facts["clone"]:

@@ -59,6 +59,14 @@ def test_the_gate_lets_wal_through(command, request_, asked):
     assert command.log() == ""
 
 
+def test_the_gate_of_a_host_with_two_clusters(command):
+    for name in ("main", "other"):
+        done = command("wal-gate", "main", "other", SSH_ORIGINAL_COMMAND=f"barman put-wal {name}")
+        assert (done.returncode, done.stdout) == (0, f"[-c][{CONFIG}][put-wal][{name}]")
+    for name in ("ma", "main other", "'main other'", "third", "''"):
+        assert command("wal-gate", "main", "other", SSH_ORIGINAL_COMMAND=f"barman put-wal {name}").returncode != 0
+
+
 @pytest.mark.parametrize("request_", [
     "", "ls", "barman", "barman list-servers", "barman delete main oldest", "barman -c /etc/barman.conf delete main oldest", "barman put-wal other",
     "barman put-wal",
