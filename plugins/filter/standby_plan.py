@@ -28,7 +28,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The plan, without findings that setting the old data aside puts right, and with those of the room beside it and of PostgreSQL's major version.
+  description:
+    - The plan, without findings that setting the old data aside puts right, and with those of the room beside it and of PostgreSQL's major version.
+    - C(tablespaces), from name to directory, are those that the standby has elsewhere than its primary. Where there are some, the restore is planned once
+      more with them.
   type: dict
 """
 

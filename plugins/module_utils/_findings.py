@@ -44,6 +44,10 @@ ELSEWHERE = re.compile(r"destination.*|postgresql_major|rsync|running|restore_ru
 # What is judged here with what the host says.
 HERE = re.compile(r"server_active|tablespace of WAL .*")
 SET_ASIDE = re.compile(r"is not empty|postmaster\.pid|is a cluster of")
+NOT_MINE = dict(
+    meaning="The standby has no tablespace there, so it may be of a server that runs, and is not set aside.",
+    fix="See whose it is; if nobody needs it, move it away, and run this again.",
+)
 
 
 def recovery_plan(facts):
@@ -194,10 +198,29 @@ def same_cluster(cluster, backup):
 
 
 def standby_plan(facts):
-    """The plan of barman_restore for a standby, which is stopped and set aside first: facts are plan, cluster and backup."""
-    plan, cluster = facts["plan"], facts["cluster"]
-    findings = restore_findings(plan["findings"]) + [cluster_major(cluster, facts["backup"])] + space_unless_asked(cluster, plan)
-    return dict(plan, findings=findings, feasible=all(one["ok"] for one in findings))
+    """The plan of barman_restore for a standby, which is stopped and set aside first: facts are plan, cluster and backup. Added are tablespaces, from
+    name to directory, those that the standby has elsewhere than its primary (pg_basebackup --tablespace-mapping): there they are to be restored."""
+    plan, cluster, backup = facts["plan"], facts["cluster"], facts["backup"]
+    foreign = [one for one in plan["findings"] if not one["ok"] and one["check"] in _not_of_standby(plan, cluster, backup)]
+    findings = restore_findings([one for one in plan["findings"] if one not in foreign])
+    findings += [dict(one, **NOT_MINE) if SET_ASIDE.search(one["found"]) else one for one in foreign]
+    findings += [cluster_major(cluster, backup)] + space_unless_asked(cluster, plan)
+    return dict(plan, findings=findings, feasible=all(one["ok"] for one in findings), tablespaces=elsewhere(cluster, backup))
+
+
+def elsewhere(cluster, backup):
+    """The tablespaces of a backup that a standby has in directories of its own, from name to directory."""
+    places, spaces = {str(one["oid"]): one["location"] for one in cluster["tablespaces"]}, backup.get("tablespaces") or []
+    mine = {one["name"]: places.get(str(one["oid"])) for one in spaces}
+    return {name: path for name, path in mine.items() if path and path not in [one["location"] for one in spaces]}
+
+
+def _not_of_standby(plan, cluster, backup):
+    """The checks of tablespaces that go where the standby has none: what lies there may be of a server that runs, and is not set aside."""
+    paths, mine = [one["location"] for one in cluster["tablespaces"]], elsewhere(cluster, backup)
+    spaces = [one for one in backup.get("tablespaces") or [] if one["name"] not in mine and one["location"] not in paths]
+    made = [one["location"] for one in plan["wal"]["tablespaces"] if one["location"] not in paths]
+    return [f"tablespace {one['name']}" for one in spaces] + [f"tablespace of WAL {path}" for path in made]
 
 
 def host_findings(facts, plan, backup, archives):

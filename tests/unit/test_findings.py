@@ -458,3 +458,31 @@ def test_the_plan_of_a_standby_sets_its_old_data_aside():
     assert not tight["feasible"] and [one["check"] for one in tight["findings"] if not one["ok"]] == ["space"]
     missing = _findings.standby_plan(dict(facts, plan=dict(facts["plan"], findings=[red("wal", "1 is missing")])))
     assert not missing["feasible"]
+
+
+def space(oid, name, location):
+    """A tablespace as the catalogue has it."""
+    return dict(oid=oid, name=name, location=location)
+
+
+OCCUPIED = [red("tablespace t", "/ts is not empty on bd-replica: something else (PG_17_202406281 )")]
+
+
+@pytest.mark.parametrize("own, spaces, made, findings, elsewhere, refused", [
+    ([(16384, "/ts")], [space(16384, "t", "/ts")], [], OCCUPIED, {}, []),
+    ([(16384, "/ts_s")], [space(16384, "t", "/ts")], [], OCCUPIED, {"t": "/ts_s"}, []),          # planned again with it, /ts is left alone
+    ([], [space(16384, "t", "/ts")], [], OCCUPIED, {}, ["tablespace t"]),                        # another server's, or nobody knows whose
+    ([(16390, "/ts")], [space(16384, "t", "/ts")], [], OCCUPIED, {}, []),                        # made again on a branch that was left
+    ([(16384, "/b"), (16385, "/a")], [space(16384, "t", "/a"), space(16385, "u", "/b")], [], OCCUPIED, {}, []),
+    ([(16384, "/b")], [space(16384, "t", "/a"), space(16385, "u", "/b")], [], [], {}, []),
+    ([], [], ["/ts"], [red("tablespace of WAL /ts", "/ts is not empty")], {}, ["tablespace of WAL /ts"]),
+    ([(16384, "/ts")], [], ["/ts"], [red("tablespace of WAL /ts", "/ts is not empty")], {}, []),
+])
+def test_a_standby_sets_aside_only_its_own_tablespaces(own, spaces, made, findings, elsewhere, refused):
+    cluster = dict(CLUSTER, tablespaces=[dict(oid=oid, location=path, free_bytes=1) for oid, path in own])
+    wal = dict(PLAN["wal"], tablespaces=[dict(oid="16384", location=path) for path in made])
+    plan = _findings.standby_plan(dict(plan=dict(PLAN, wal=wal, findings=findings), cluster=cluster, backup=dict(BACKUP, tablespaces=spaces)))
+    assert plan["tablespaces"] == elsewhere
+    assert [one["check"] for one in plan["findings"] if not one["ok"]] == refused
+    assert plan["feasible"] is (not refused)
+    assert all("if nobody needs it" in one["fix"] for one in plan["findings"] if not one["ok"])
