@@ -11,7 +11,10 @@ short_description: Waits until a standby follows its primary
 description:
   - Asks a running standby what it receives and what it has replayed, until it streams on the primary's timeline and has replayed the primary's WAL up to
     a given location. Not the primary's list of clients is asked, in which a standby may have any name.
-  - It fails when nothing moves any more, and says what the standby waits for. There is no limit on the whole.
+  - A receiver is believed when it is the same process a second later. For a moment PostgreSQL calls one that streams that the primary is about to refuse.
+  - A standby that replays later (C(recovery_min_apply_delay)) receives nothing after a start until the WAL that it has is replayed. It is not waited for, see
+    RV(delayed).
+  - It fails when nothing moves any more, or PostgreSQL does not run for ten seconds, and says what the standby waits for. There is no limit on the whole.
 options:
   timeline:
     description:
@@ -33,7 +36,7 @@ extends_documentation_fragment:
   - pgrescue.barman.postgresql.login
 attributes:
   check_mode:
-    description: Can run in C(check_mode). It looks once and does not wait, and says in RV(follows) what it saw.
+    description: Can run in C(check_mode). It looks twice, a second apart, does not wait, and says in RV(follows) what it saw.
     support: full
   diff_mode:
     description: It changes nothing.
@@ -71,6 +74,12 @@ follows:
   description: Whether it streams on O(timeline) and RV(reached_lsn) is O(lsn) or later.
   returned: success
   type: bool
+delayed:
+  description:
+    - Whether it replays WAL that it has by its own setting (C(recovery_min_apply_delay)), and receives again only when that is done. Whether it follows is not
+      known before.
+  returned: success
+  type: bool
 in_recovery:
   description: Whether it is a standby; false once it was promoted. Null while it does not answer.
   returned: success
@@ -103,6 +112,14 @@ slot_name:
   description: The replication slot that it uses on its primary. Null without one.
   returned: success
   type: str
+receiver_pid:
+  description: The process that receives. Null without a receiver.
+  returned: success
+  type: int
+waits:
+  description: PostgreSQL's word for what the process that replays waits for, V(RecoveryApplyDelay) for its delay. Null while it waits for nothing.
+  returned: success
+  type: str
 """
 
 import os
@@ -126,7 +143,7 @@ except ImportError:
     HAS_PSYCOPG2, PSYCOPG2_ERROR = False, traceback.format_exc()
 
 POLL_SECONDS = 1
-SILENT = dict(in_recovery=None, replay_lsn=None, reached_lsn=None, status=None, timeline=None, sender_host=None, slot_name=None)
+GRACE_SECONDS = 10                            # a postmaster that has just been started needs a moment before it says that it runs
 
 
 def look(data, params):
@@ -137,22 +154,28 @@ def look(data, params):
                 cursor.execute(_standby.STATE)
                 return dict(cursor.fetchone()), None
     except psycopg2.Error as error:
-        return dict(SILENT), " ".join(str(error).split())
+        return dict(_standby.SILENT), " ".join(str(error).split())
 
 
 def run(module):
     params = module.params
     parse_lsn(params["lsn"])
     data = os.path.realpath(_postgres.layout(params["data_directory"], params["version"], params["cluster"])["data_directory"])
-    last, since = None, time.monotonic()
+    before, last, since, alive = _standby.SILENT, None, time.monotonic(), time.monotonic()
     while True:
         postmaster = _postgres.postmaster(data)
         if not postmaster:
-            raise PostgresError(f"PostgreSQL does not run on {data}, so it follows nobody. Its log says why; start it again.")
-        seen, silence = look(data, params)
-        found = _standby.follows(seen, params["timeline"], params["lsn"])
-        if found or module.check_mode:
-            return dict(seen, changed=False, follows=found, lag_bytes=_standby.lag(seen, params["lsn"]))
+            if module.check_mode or time.monotonic() - alive > GRACE_SECONDS:
+                raise PostgresError(f"PostgreSQL does not run on {data}, so it follows nobody. Its log says why; start it again.")
+            time.sleep(POLL_SECONDS)
+            continue
+        alive = time.monotonic()
+        now, silence = look(data, params)
+        seen = _standby.believed(before, now)
+        found, delayed = _standby.follows(seen, params["timeline"], params["lsn"]), _standby.delayed(seen)
+        if found or delayed or module.check_mode and before is not _standby.SILENT:
+            return dict(seen, changed=False, follows=found, delayed=delayed, lag_bytes=_standby.lag(seen, params["lsn"]))
+        before = now
         progress = seen["replay_lsn"] or startup_process(postmaster)
         if progress != last and not _standby.is_beside(seen, params["timeline"], params["lsn"]):
             last, since = progress, time.monotonic()
