@@ -60,7 +60,7 @@ def obstacle(seen, timeline, lsn):
     if seen["status"] is None:
         return (
             f"It has replayed up to {seen['replay_lsn']} and receives nothing. Its log says why: a primary_conninfo, password or pg_hba.conf that does not "
-            f"let it in, WAL that its primary no longer has, or a timeline that is not a continuation of its own."
+            f"let it in, a slot or WAL that its primary no longer has (then -e rebuild=true), or a timeline that is not a continuation of its own."
         )
     if seen["timeline"] != timeline:
         return f"It receives timeline {seen['timeline']} from {seen['sender_host']}, and the primary writes on {timeline}: it follows another server."
