@@ -237,7 +237,7 @@ def _dump(program, paths, *options, data=None):
 
 def at_once(paths, linked=WALK_BACK):
     """How many segments pg_waldump is given, of a stretch with these paths: unpacked ones take room, links to others cost nothing."""
-    return linked if all(opener_of(path) is open for path in {paths[0], paths[-1]}) else UNPACKED_AT_ONCE
+    return linked if all(opener_of(path) is open for path in (paths[0], paths[-1])) else UNPACKED_AT_ONCE
 
 
 def run_waldump(command):
