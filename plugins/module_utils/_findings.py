@@ -59,7 +59,7 @@ def recovery_plan(facts):
     latest = in_server(facts, window) if archives else None
     plan = dict(facts.get("latest") or facts["restore"]) if latest else dict(facts["restore"])
     backup = source_backup(facts, plan)
-    findings = [one for one in plan["findings"] if not ELSEWHERE.fullmatch(one["check"])] if facts["clone"] else restore_findings(plan["findings"])
+    findings = [one for one in plan["findings"] if not ELSEWHERE.fullmatch(one["check"])] if facts["clone"] else in_place(facts, plan["findings"], backup)
     if latest:
         plan["target_timeline"] = window["timeline"]
         # What depends on the target is said of the target that was typed; but no way to the archive's end is none to what comes after it.
@@ -190,6 +190,21 @@ def restore_findings(findings):
     """Those of barman_restore, without what setting the old data aside puts right, and without what is judged here."""
     kept = [one for one in findings if not HERE.fullmatch(one["check"])]
     return [one for one in kept if not BY_THEN.fullmatch(one["check"]) or not (one["ok"] or SET_ASIDE.search(one["found"]))]
+
+
+def in_place(facts, findings, backup):
+    """Those of barman_restore. Where the server has no tablespace now, what lies there may be of another one, and is not set aside unasked."""
+    cluster, own = facts["cluster"], {os.path.normpath(one["location"]) for one in facts["cluster"]["tablespaces"]}
+    places = {f"tablespace {one['name']}": facts["tablespaces"].get(one["name"], one["location"]) for one in backup.get("tablespaces") or []}
+    known = cluster["system_identifier"] is not None and same_cluster(cluster, backup) and facts["confirm"] != facts["server"]
+    foreign = [
+        one for one in findings
+        if known and not one["ok"] and SET_ASIDE.search(one["found"]) and os.path.normpath(places.get(one["check"], "/")) not in {"/", *own}
+    ]
+    return restore_findings([one for one in findings if one not in foreign]) + [dict(
+        one, meaning="The server has no tablespace there now, so it may be of another one, and is not set aside.",
+        fix=f"Move it away, or name another directory: tablespaces=. If all of it is the server's own, add -e confirm={facts['server']}",
+    ) for one in foreign]
 
 
 def same_cluster(cluster, backup):

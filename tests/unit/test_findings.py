@@ -465,6 +465,21 @@ def space(oid, name, location):
     return dict(oid=oid, name=name, location=location)
 
 
+@pytest.mark.parametrize("own, mapped, confirm, identifier, told", [
+    ([], {}, "", "7711", True), (["/ts"], {}, "", "7711", False), (["/ts/"], {}, "", "7711", False),
+    (["/ts"], {"t": "/elsewhere"}, "", "7711", True), (["/elsewhere"], {"t": "/elsewhere"}, "", "7711", False),
+    ([], {}, "main", "7711", False), ([], {}, "", None, False),     # somebody knows it; there is no cluster that could have it elsewhere
+])
+def test_a_tablespace_that_is_not_the_servers_is_not_set_aside(own, mapped, confirm, identifier, told):
+    full = red("tablespace t", "/ts is not empty on lab: something else (PG_17_202406281)")
+    judged = judge(
+        plan=dict(findings=[*PLAN["findings"], full]), backup=dict(tablespaces=[dict(name="t", oid=1, location="/ts")]), tablespaces=mapped, confirm=confirm,
+        cluster=dict(system_identifier=identifier, tablespaces=[dict(oid=1, location=path, free_bytes=1 << 40) for path in own]),
+    )["plan"]
+    found = [one for one in judged["findings"] if one["check"] == "tablespace t"]
+    assert bool(found) == told and (not told or "-e confirm=main" in found[0]["fix"])
+
+
 OCCUPIED = [red("tablespace t", "/ts is not empty on bd-replica: something else (PG_17_202406281 )")]
 
 
