@@ -71,7 +71,12 @@ def _node(inventory_map, hostvars, host):
     if not identity:
         return None
     node = inventory_map["nodes"][host]
-    return dict(address=node["address"], ssh_port=node["ssh_port"], host_keys=list(identity["host_keys"]), public_key=identity["public_key"] or "")
+    # Two clusters of one host have one key, and whether the other one is in this run must not matter.
+    place = ("barman_host", "address", "ssh_port")
+    beside = sorted({other["server"] for other in inventory_map["nodes"].values() if all(other[key] == node[key] for key in place)} - {node["server"]})
+    return dict(
+        address=node["address"], ssh_port=node["ssh_port"], host_keys=list(identity["host_keys"]), public_key=identity["public_key"] or "", beside=beside,
+    )
 
 
 class FilterModule:

@@ -169,7 +169,8 @@ class Aside:
                 rename(self.real + MARKER_SUFFIX, one["aside"] + MARKER_SUFFIX)  # it came from an earlier recovery, and keeps its proof
             if one["kind"] != "wal":
                 directory.make_room()
-        self._lead(data.holder(), journal["paths"], "aside")
+        if "links" in journal:                    # else an earlier version has begun it, and they could not be put back
+            self._lead(data.holder(), journal["paths"], "aside")
         if journal["clone"]:
             self._clone(journal)
 

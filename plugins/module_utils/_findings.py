@@ -297,7 +297,7 @@ def done_before(records, wanted):
 
 def undone_branch(records, wanted, timeline):
     """Whether the target was looked for on the branch of a recovery that was taken back. What had been there before archives nothing that tells it lives."""
-    made = next((one for one in records if one.get("outcome") in ("committed", "undone") and one.get("timeline") == timeline), {})
+    made = next((one for one in records if one.get("outcome") in ("committed", "undone") and str(one.get("timeline")) == str(timeline)), {})
     found = made.get("found") or {}
     if made.get("outcome") != "undone" or wanted.get("timeline") or found["was_running"] and not found.get("foreign"):
         return []

@@ -74,9 +74,10 @@ def way(facts):
 
     A standby goes to the newest timeline whose history it has. pg_control says so only when a checkpoint of that timeline has been replayed and written.
     """
-    seen, primary = facts["following"], facts["primary"]
+    # ansible-core before 2.19 hands over numbers as texts.
+    seen, primary, own = facts["following"], int(facts["primary"]), int(facts["timeline"] or 0)
     receives = seen.get("status") == "streaming"
     later = not receives and any(os.path.basename(path) > f"{primary:08X}.history" for path in facts["histories"])
-    if facts["rebuild"] or later or (seen.get("timeline") or facts["timeline"]) != primary:
+    if facts["rebuild"] or later or (seen.get("timeline") or own) != primary:
         return "rebuild"
     return "none" if receives or seen.get("delayed") else "start"

@@ -51,7 +51,7 @@ def _gone_left(facts):
         f"Nothing of {facts['server']} is being recovered on {facts['gone']}, so nothing waits for that host. "
         f"Under way: {' and '.join(f'on {_place_of(one)}' for one in under_way) or 'nothing'}. {UNTOUCHED}"
     )
-    return dict(left={}, unfinished=True, refusal=refusal, gone=gone)
+    return dict(left=gone[0] if gone else {}, unfinished=True, refusal=refusal, gone=gone)
 
 
 def _clones(facts):

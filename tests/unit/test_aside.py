@@ -259,6 +259,16 @@ def test_who_looks_into_what_lies_beside_finds_its_own_files(cluster):
     assert led(cluster, cluster / "real") == {"pg_tblspc/16400": "rows", **({"pg_wal": "wal"} if linked else {})}
 
 
+def test_what_an_earlier_version_has_begun_to_set_aside_comes_back_whole(cluster):
+    """Its journal does not tell how the links were."""
+    before = snapshot(cluster)
+    one = Aside(str(cluster / "main"), STAMP)
+    journal = one.plan("main", {}, True)
+    del journal["links"]
+    one.away(journal)
+    assert back(cluster) == [] and snapshot(cluster) == before
+
+
 def test_the_old_data_does_not_come_back_while_somebody_looks_into_it(cluster, monkeypatch):
     aside(cluster)
     old = str(set_aside(cluster))

@@ -81,6 +81,15 @@ def test_what_does_not_fit_is_named(hosts, groups, words):
         assert word in problems
 
 
+def test_another_cluster_of_the_same_host_is_known_without_its_own_answer():
+    here = dict(pg_primary_barman_host="copia", ansible_host="10.0.0.5")
+    found = read({"a": dict(here), "b": dict(here, pg_primary_cluster="b"), "c": dict(here, ansible_port=2222)}, barman=("copia",), postgres=("a", "b", "c"))
+    assert found["problems"] == []
+    identity = dict(port=5433, version="17", host_keys=[], public_key="ssh-ed25519 BBBB", system_identifier="7")
+    items = server_items(found, "copia", {"a": {"pg_primary_identity": identity}, "b": {}, "c": {}})
+    assert [(item["name"], item["nodes"][0]["beside"]) for item in items] == [("a", ["b"])]
+
+
 def test_items_of_one_barman_host():
     found = read({"bd": {"pg_primary_barman_host": "copia"}, "bd2": {"pg_primary_barman_host": "segunda"}}, barman=("copia", "segunda"), postgres=("bd", "bd2"))
     assert [item["name"] for item in server_items(found, "copia")] == ["bd"]
@@ -88,4 +97,4 @@ def test_items_of_one_barman_host():
     identity = dict(port=5433, version="17", host_keys=["ssh-ed25519 AAAA"], public_key="ssh-ed25519 BBBB", system_identifier="7")
     item = server_items(found, "copia", {"bd": {"pg_primary_identity": identity}})[0]
     assert (item["port"], item["postgresql_version"]) == (5433, "17")
-    assert item["nodes"] == [dict(address="bd", ssh_port=22, host_keys=["ssh-ed25519 AAAA"], public_key="ssh-ed25519 BBBB")]
+    assert item["nodes"] == [dict(address="bd", ssh_port=22, host_keys=["ssh-ed25519 AAAA"], public_key="ssh-ed25519 BBBB", beside=[])]

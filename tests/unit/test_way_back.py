@@ -52,7 +52,7 @@ def test_refused(verb, found, records, words):
 def test_what_was_under_way_on_a_host_that_is_gone():
     clone = dict(MARKER, clone="test:/srv/clone", target=dict(type="time"))
     standby = dict(MARKER, clone="other:/srv/main", target=dict(type="standby"))
-    assert left("undo", MARKER, elsewhere=[clone, standby], gone="db") == dict(left={}, unfinished=True, refusal=None, gone=[MARKER])
+    assert left("undo", MARKER, elsewhere=[clone, standby], gone="db") == dict(left=MARKER, unfinished=True, refusal=None, gone=[MARKER])
     assert left("undo", MARKER, elsewhere=[clone, standby], gone="test")["gone"] == [clone]
     assert left("undo", None, elsewhere=[clone, standby], gone="other", host="db")["gone"] == [standby]
     refused = left("undo", MARKER, elsewhere=[clone], gone="db2")
