@@ -132,7 +132,8 @@ def _unnamed(asked, archive, live):
     gone = list(dict.fromkeys(name for search in (archive, live) for name in search.get("unnamed_databases") or []))
     having = sorted({one["database"] for one in archive.get("known") or []} - set(gone)) or ["DATABASE"]
     return (
-        f"{number} transactions dropped or truncated what was created after the last backup, so its name is not known, and one of them may have been {asked}. "
+        f"{number} transactions dropped or truncated something whose name is not sure (it was created after the last backup, was renamed perhaps, or another "
+        f"table was written anew at the same time), and one of them may have been {asked}. "
         if number else ""
     ) + (
         f"A database was dropped with all that it had ({', '.join(gone)}), and that may have been a {_relation(asked)} too. When it is that of another "

@@ -76,7 +76,7 @@ def _read_backup(server, backup_id, path):
         return [_backup(server, backup_id, _parse_info(path), None)]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, SyntaxError, TypeError) as error:
+    except (OSError, ValueError, SyntaxError, TypeError, AttributeError) as error:
         return [_backup(server, backup_id, {"status": UNREADABLE}, f"{path} cannot be read as backup.info: {error}")]
 
 
@@ -209,7 +209,7 @@ def _judge_retention(backups, policy, minimum_redundancy, now):
             else:
                 verdict = "VALID" if not outside else "OBSOLETE*" if valid < minimum_redundancy else "OBSOLETE"
                 valid += verdict != "OBSOLETE"
-                outside = outside or moment(backup["end_time"]) < horizon
+                outside = outside or bool(backup["end_time"]) and moment(backup["end_time"]) < horizon
             backup["retention_status"] = verdict if backup["keep"] == "none" else f"KEEP:{backup['keep'].upper()}"
         for child in _descendants(children, backup["backup_id"]):
             child["retention_status"] = "VALID" if backup["keep"] == "full" else verdict

@@ -182,7 +182,9 @@ def first_time(paths, program, start_lsn):
             return _time(began.group(1))
         count = at_once(paths)
         for index in range(0, min(len(paths), WALK_BACK), count):
-            found = TRANSACTION_END.search(_dump(program, paths[index:index + count + 1], "--rmgr=Transaction", "--limit=1"))
+            # Its first segment begins with what its parent had written there.
+            start = [] if index else [f"--start={start_lsn}"]
+            found = TRANSACTION_END.search(_dump(program, paths[index:index + count + 1], *start, "--rmgr=Transaction", "--limit=1"))
             if found:
                 return _time(found.group(2))
     except WalError:

@@ -5,13 +5,14 @@
 
 What is held is one entry per transaction that is open at that point of WAL. What a transaction did to tables is told by:
 LOCK (an AccessExclusiveLock, by oid), the rows that it removed from pg_class, the storage that it created, and in its
-commit record the storage that it removed and, from PostgreSQL 15 on, the oids whose statistics went with it.
+commit record the storage that it removed and, from PostgreSQL 15 on, the oids whose statistics went with it. Where its rows
+of pg_class are not seen, because they came before what is read or pg_class has got another file, the commit record tells alone.
 """
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from ._wal import parse_lsn
 
@@ -30,7 +31,9 @@ OLDEST = re.compile(r"oldestRunningXid (\d+)")
 DATABASE = re.compile(r"dir (\d+/\d+)|(\d+/\d+)")
 COUNTED = {"INSERT": 0, "UPDATE": 1, "HOT_UPDATE": 1, "DELETE": 2}
 GLOBAL_SPACE, DEFAULT_SPACE = "1664", "1663"
+PG_DATABASE = "1664/0/1262"
 XIDS = 1 << 32
+AT_ONCE = timedelta(seconds=1)
 ENDED = re.compile(r"tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (?:COMMIT|ABORT)(?:_PREPARED)? (?:(\d+): )?\d{4}-")
 POINT = re.compile(r", lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: RESTORE_POINT (.*)")
 
@@ -66,6 +69,8 @@ class Transaction:
     removed: list = field(default_factory=list)          # paths, from the commit record
     dropped: list = field(default_factory=list)          # (database, oid), PostgreSQL 15 and later
     databases: list = field(default_factory=list)        # 'tablespace/database' of DROP DATABASE
+    undone_lsn: str | None = None                        # from here on replay destroys such a database, whether it commits or not
+    commits_then: int = 0                                # commits that had been seen there
     class_born: set = field(default_factory=set)         # places in pg_class that hold its own rows
     class_deleted: int = 0                               # rows of others that it removed from pg_class
     class_updated: int = 0                               # rows of others that it changed there
@@ -81,6 +86,8 @@ class Transaction:
         self.locks += other.locks
         self.created += other.created
         self.databases += other.databases
+        if not self.undone_lsn:
+            self.undone_lsn, self.commits_then = other.undone_lsn, other.commits_then
         for path, counts in other.rows.items():
             mine = self.rows.setdefault(path, [0, 0, 0])
             mine[:] = [one + two for one, two in zip(mine, counts)]
@@ -101,19 +108,35 @@ class Transaction:
         return [path for path in self.removed if path not in self.created]
 
     @property
+    def kept(self):
+        """The file numbers of what it created and did not remove."""
+        return {path.split("/")[2] for path in self.created if path not in self.removed}
+
+    @property
     def rewritten(self):
-        """Whether a table was written anew (VACUUM FULL, CLUSTER, ALTER TABLE, REFRESH): a relation that it created is gone, but its file is there.
+        """The tables that were written anew (VACUUM FULL, CLUSTER, ALTER TABLE, REFRESH), by the numbers of their new files: such a file was
+        created for a relation that is gone, and is still there.
 
         Without statistics (up to PostgreSQL 14) every relation that it locked may be the one that is gone, if one of its own is.
         """
-        kept = {path.split("/")[2] for path in self.created if path not in self.removed}
-        return bool(self.dropped or self.class_undone) and any(oid in kept for _database, oid in self.dropped or self.locks)
+        if not (self.dropped or self.class_undone):
+            return set()
+        numbers = {int(oid) for _database, oid in self.dropped or self.locks if oid in self.kept}
+        # A toast table has the number before its index's; between two tables are those of their types.
+        return {number for number in numbers if not numbers & {number - 1, number + 1}} or numbers
+
+    @property
+    def class_seen(self):
+        """Whether its rows of pg_class are seen."""
+        return bool(self.class_deleted or self.class_updated or self.class_inserted or self.class_undone)
 
     @property
     def may_drop(self):
         """Whether a relation that existed before is gone (a table or only an index; the names tell)."""
         if self.databases:
             return True
+        if not self.class_seen:
+            return bool(self.gone) if self.dropped else bool(self.lost) and not self.created
         return bool(self.class_deleted) and (bool(self.gone) if self.dropped else not self.rewritten)
 
     @property
@@ -128,13 +151,16 @@ class Transaction:
 class Collector:
     """Fed with the records of one timeline in order; feed() returns a Transaction when its commit record comes."""
 
-    def __init__(self, class_files=(), target=None):
+    def __init__(self, class_files=(), target=None, before=None):
         self.class_files = set(class_files)              # files of pg_class that do not have its first name, 1259
         self.target = target                             # of type xid or name
         self.target_lsn = None                           # the first record at which PostgreSQL would stop for it
         self.restore_points = []                         # LSN and name
-        self.open = {}
-        self.commits = 0
+        # What goes on from the stretch before, where nothing is missing in between.
+        self.open = before.open if before else {}
+        self.commits = before.commits if before else 0
+        self.parts = before.parts if before else set()   # oids of what a rewrite has made: toast tables, and their indexes
+        self.invalidated = before.invalidated if before else {}       # place in pg_database -> where it was changed in place, and what had been seen
         self.last_lsn = None
         self.last_time = None
 
@@ -161,6 +187,8 @@ class Collector:
             return self._transaction(int(xid), lsn, action, text)
         if manager == "Standby":
             self._standby(int(xid), lsn, action, text)
+        elif action == "INPLACE":
+            self._invalidate(lsn, text)
         elif xid != "0":
             entry = self._entry(int(xid), lsn)
             if manager == "Heap":
@@ -173,6 +201,8 @@ class Collector:
                 entry.created += _paths(text)
             elif manager == "Database" and action == "DROP":
                 entry.databases += [one or two for one, two in DATABASE.findall(text)]
+                if not entry.undone_lsn:
+                    entry.undone_lsn, entry.commits_then = lsn, self.commits
         return None
 
     def _entry(self, xid, lsn):
@@ -202,7 +232,10 @@ class Collector:
         entry.commit_time = self.last_time = datetime.fromisoformat(ended[2]).replace(tzinfo=timezone.utc)
         entry.removed = _paths(parts.get("rels", ""))
         entry.dropped = STATISTICS.findall(parts.get("dropped stats", ""))
-        entry.commits_between = self.commits - entry.commits_before if entry.lock_lsn else 0
+        entry.commits_between = self.commits - (entry.commits_then if entry.databases else entry.commits_before if entry.lock_lsn else self.commits)
+        if entry.rewritten:                              # the toast table that the last rewrite has made goes with every rewrite
+            entry.dropped = [pair for pair in entry.dropped if pair[1] not in self.parts]
+            self.parts |= entry.kept
         self.commits += 1
         return entry
 
@@ -229,6 +262,8 @@ class Collector:
             return
         path = first[2]
         self._count(entry, path, COUNTED[action], 1)
+        if path == PG_DATABASE and action == "DELETE" and not entry.undone_lsn:
+            self._find_invalidation(entry, text)
         if not (path.endswith("/1259") or path in self.class_files):
             return
         blocks = {number: (one, block) for number, one, fork, block in BLOCK.findall(text) if not fork}
@@ -245,6 +280,19 @@ class Collector:
             entry.class_updated += 1
         elif new:
             entry.class_born.add((path, block, new[1]))
+
+    def _invalidate(self, lsn, text):
+        """DROP DATABASE makes a database invalid in place, before it removes its files; VACUUM changes the same row so."""
+        first, offset = BLOCK.search(text), OFFSET.search(text)
+        if first and first[2] == PG_DATABASE and offset:
+            self.invalidated[first[4], offset[1]] = lsn, self.commits, self.last_time
+
+    def _find_invalidation(self, entry, text):
+        """DROP DATABASE removes the row at once after that, so what came much earlier was a VACUUM."""
+        first, offset = BLOCK.search(text), OFFSET.search(text)
+        lsn, commits, time = self.invalidated.get((first[4], offset and offset[1]), (None, 0, None))
+        if lsn and (commits == self.commits or time and self.last_time - time <= AT_ONCE):
+            entry.undone_lsn, entry.commits_then = lsn, commits
 
     @staticmethod
     def _count(entry, path, column, number):

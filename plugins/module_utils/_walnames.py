@@ -17,6 +17,7 @@ from ._wal import WalError, parse_lsn
 KINDS = ("drop", "truncate", "delete", "update")          # the gravest first
 PARTS = ("index", "toast", "partitioned index", "type")   # what belongs to a table
 FILELESS = ("partitioned table", "view", "foreign table")
+HEAPS = ("table", "materialized view")
 FIRST_OID = 16384                                         # FirstNormalObjectId: below are the system catalogues
 
 
@@ -30,7 +31,8 @@ class Wanted:
     minimum_rows: int
     known: bool = False
     named_until: int = 0                                  # what has this number or a lower one has a name elsewhere, and another one
-    unnamed: int = 0                                      # transactions left out that did it to something without a name
+    unnamed: int = 0                                      # transactions left out that may have done it: no name tells
+    exchanged: set = field(default_factory=set)           # pairs of database and oid, altered together with it: they may have got its name
     unnamed_databases: list = field(default_factory=list)     # databases that were dropped
 
     def __post_init__(self):
@@ -46,6 +48,12 @@ class Wanted:
         """Whether a relation without a name may be the one that is looked for. Numbers only grow."""
         number = relation["oid"] or (relation["path"] or "").rpartition("/")[2]
         return self.in_database(relation) and bool(number) and int(number) > self.named_until
+
+    def note_exchange(self, entry, catalogues):
+        """Keep in mind which tables a transaction altered together with the one that is looked for: loads make a table and give it the name."""
+        altered = entry.class_updated > len(entry.created) if entry.class_seen else not entry.created
+        if self.name and altered and len(entry.locks) > 1 and any(map(self.fits, _locked(entry, catalogues.at(entry.commit_lsn)))):
+            self.exchanged.update(entry.locks)
 
     def in_database(self, relation):
         """Whether a relation is in the database that is looked in."""
@@ -113,21 +121,26 @@ class Catalogues:
 
 def describe(entry, timeline, catalogues, wanted):
     """A Transaction as a dict of transactions[], or None when it is not wanted."""
-    grave = entry.may_drop or entry.may_truncate
+    wanted.note_exchange(entry, catalogues)
+    grave = entry.may_drop or entry.may_truncate or entry.rewritten
     big = any(max(counts[1:]) >= wanted.minimum_rows and _is_user(path) for path, counts in entry.rows.items())
     if not (grave or big or "commit" in wanted.kinds):
         return None
     names = catalogues.at(entry.commit_lsn)
+    mixed = _mixed(entry, names)
     done = {
         "drop": _dropped(entry, names) if entry.may_drop else [],
-        "truncate": _truncated(entry, names) if entry.may_truncate else [],
+        "truncate": _truncated(entry, names) if entry.may_truncate else mixed if not wanted.name else [],
         "delete": _written(entry, names, 2, wanted.minimum_rows),
         "update": _written(entry, names, 1, wanted.minimum_rows),
         "commit": _written(entry, names),
     }
-    nameless = [relation for kind in KINDS[:2] if kind in wanted.kinds for relation in done[kind] if relation["name"] is None]
+    grave_kinds = set(KINDS[:2]) & set(wanted.kinds)
+    grave = [relation for kind in grave_kinds for relation in done[kind]]
+    nameless = [relation for relation in grave if relation["name"] is None]
     if wanted.name and not any(wanted.fits(relation) for kind in KINDS for relation in done[kind]):
-        wanted.unnamed += any(wanted.may_be(relation) for relation in nameless)
+        exchanged = [relation for relation in grave if (relation["database_oid"], str(relation["oid"])) in wanted.exchanged]
+        wanted.unnamed += any(map(wanted.may_be, nameless)) or bool(grave_kinds) and any(map(wanted.fits, mixed)) or bool(exchanged)
         wanted.unnamed_databases += [one["database"] for one in nameless if not (one["oid"] or one["path"]) and wanted.in_database(one)]
     done = {kind: [relation for relation in relations if wanted.fits(relation)] for kind, relations in done.items()}
     matching = [kind for kind in KINDS if done[kind] and (kind in wanted.kinds or "commit" in wanted.kinds)]
@@ -137,11 +150,14 @@ def describe(entry, timeline, catalogues, wanted):
     relations = [{key: value for key, value in relation.items() if key != "database_oid"} for relation in done[kind]]
     common = dict(target_exclusive=True, target_timeline=timeline)
     before_lock = entry.lock_lsn if entry.lock_seen else None
+    target = target_inspect = entry.undone_lsn            # what DROP DATABASE removes does not wait for its commit
+    if not entry.databases:
+        target, target_inspect = entry.commit_lsn, (before_lock or entry.commit_lsn) if entry.lock_seen else None
     return dict(
         xid=entry.xid, kind=kind, commit_time=entry.commit_time.isoformat(timespec="microseconds"), first_lsn=_plain(entry.first_lsn),
         lock_lsn=_plain(before_lock), commit_lsn=_plain(entry.commit_lsn), timeline=timeline, relations=relations,
-        target=dict(common, target_lsn=_plain(entry.commit_lsn)),
-        target_inspect=dict(common, target_lsn=_plain(before_lock or entry.commit_lsn)) if entry.lock_seen else None,
+        target=dict(common, target_lsn=_plain(target)),
+        target_inspect=dict(common, target_lsn=_plain(target_inspect)) if target_inspect else None,
         commits_between=entry.commits_between,
     )
 
@@ -191,6 +207,13 @@ def _truncated(entry, names):
         return _tables(locked or found)
     found = _tables(found)
     return found + [relation for relation in locked if found and relation["type"] == "partitioned table"]
+
+
+def _mixed(entry, names):
+    """What a transaction locked that wrote some tables anew, but not so many: one of these may have been truncated (up to PostgreSQL 14, dropped),
+    and nothing tells which."""
+    locked = [relation for relation in _locked(entry, names) if relation["type"] in HEAPS] if entry.rewritten else []
+    return locked if len(locked) > len(entry.rewritten) else []
 
 
 def _told(relations):

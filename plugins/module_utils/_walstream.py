@@ -16,7 +16,7 @@ import tempfile
 from ._archive import Archive, read_archive
 from ._timeline import Tree, by_timeline, read_timelines
 from ._wal import (
-    HISTORY, SEGMENT, WalError, at_once, content, find_waldump, first_time, format_lsn, parse_lsn, provide, segment_name,
+    HISTORY, SEGMENT, NoRoom, WalError, at_once, content, find_waldump, first_time, format_lsn, parse_lsn, provide, segment_name,
 )
 from ._waldump import HEAD
 
@@ -133,8 +133,16 @@ class Source:
     def _batch(self, timeline, first, last, seen):
         """Lines of some segments, after the record at the LSN 'seen'; returns the LSN of the last."""
         with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
-            for path in self._paths(timeline, first, last):
-                provide(path, os.path.join(directory, os.path.basename(path)))
+            for number, path in enumerate(self._paths(timeline, first, last), first):
+                try:
+                    provide(path, os.path.join(directory, os.path.basename(path)))
+                except NoRoom:
+                    raise
+                except WalError:                          # damaged: pg_waldump ends before it, as it does in one that lies unpacked
+                    last = number - 1
+                    break
+            if last < first:
+                return seen
             start = seen if seen and parse_lsn(seen) >= first * self.size else format_lsn(first * self.size)
             command = [self.program, f"--path={directory}", f"--timeline={timeline}", f"--start={start}",
                        f"--end={format_lsn((last + 1) * self.size)}"]

@@ -255,7 +255,10 @@ found:
   returned: success
   type: int
 unnamed:
-  description: With O(relation), how many drops and truncates of relations without a name were left out. Not 0, one of them may be it.
+  description:
+    - With O(relation), how many transactions were left out of which no name tells whether they dropped or truncated it. Not 0, one of them may have.
+    - They dropped or truncated what was created after the newest base backup, or a table that another transaction had altered together with this one
+      and that may have got its name since, or they wrote another table anew while they had this one locked.
   returned: success
   type: int
 unnamed_databases:
@@ -383,10 +386,10 @@ def search(source, stretches, start, end, catalogues, wanted, limit, target=None
     """What main() returns of the transactions, the restore points, the target and of what was read."""
     newest, found, others, searched, points, place = deque(maxlen=limit), 0, deque(maxlen=1000), [], [], None
     anything = Wanted(wanted.kinds, None, None, wanted.minimum_rows)
-    todo = deque(stretches)
+    todo, collector, note = deque(stretches), None, None
     while todo:
         timeline, first, last = todo.popleft()
-        collector, note = Collector(catalogues.class_files(), target), None
+        collector, note = Collector(catalogues.class_files(), target, before=None if note else collector), None
         lines = source.lines(timeline, first, last)
         for line in lines:
             entry = collector.feed(line)

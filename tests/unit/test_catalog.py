@@ -7,8 +7,10 @@ from __future__ import annotations
 import gzip
 import os
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 
+import jinja2
 import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _archive, _windows
@@ -511,3 +513,32 @@ def test_a_history_file_that_cannot_be_judged_is_not_damaged(tmp_path, content, 
     """An encrypted one tells nothing here, and PostgreSQL reads it all the same: Barman decrypts it."""
     (tmp_path / "00000002.history").write_bytes(content)
     assert is_damaged(str(tmp_path / "00000002.history")) is damaged
+
+
+def test_a_backup_info_that_is_not_whole_concerns_its_backup_alone(world):
+    """DONE without an end, and statistics that are none: nothing of the others is lost."""
+    server = world.server()
+    paths = sorted(world.directory.glob("main/**/*backup.info"))
+    for path, line in zip(paths, ("end_time=None", "copy_stats=[1]")):
+        name = line.partition("=")[0]
+        path.write_text("".join(f"{line}\n" if one.startswith(f"{name}=") else one for one in path.read_text().splitlines(True)))
+    again = world.server()
+    assert [one["backup_id"] for one in again["backups"]] == [one["backup_id"] for one in server["backups"]]
+
+
+def test_the_table_says_why_something_is_not_known():
+    """catalog.yml: a window without an end, a hole, a backup whose WAL came twice, a server that is not read whole."""
+    backup = dict(backup_id="20261123T035013", name=None, status="DONE", good=False, keep="none", size_bytes=1, timeline=1, end_time="2026-11-23", error=None)
+    window = dict(begin_time="2026-11-23", end_time=None, end_lsn=None, timeline=1, backup_ids=[], note="there is no pg_waldump of PostgreSQL 15 here")
+    server = dict(
+        name="main", problem="WAL lies in an object store", timelines=[], backups=[backup], windows=[window, dict(window, end_lsn="0/3000028", note=None)],
+        wal=dict(missing=[dict(first="0A", last="0B", reason="damaged")], count=1, bytes=1, first="09", last="0C"),
+    )
+    template = Path(__file__).parents[2] / "playbooks" / "templates" / "catalog.txt.j2"
+    text = jinja2.Environment(autoescape=False, trim_blocks=True).from_string(template.read_text()).render(pgrescue_servers=[server])
+    said = [" ".join(line.split()) for line in text.splitlines()]
+    assert said[2].endswith("1 2026-11-23, not good: some of its WAL came twice and was refused") and said[3] == "WAL lies in an object store"
+    assert said[5:9] == [
+        "from 2026-11-23 to before an end that is not known timeline 1 0 backups", "there is no pg_waldump of PostgreSQL 15 here",
+        "from 2026-11-23 to before its first commit timeline 1 0 backups", "WAL missing: 0A to 0B: damaged",
+    ]

@@ -192,6 +192,10 @@ def test_promotion_without_that_record_is_the_first_commit(world, tmp_path, reco
     without.mkdir()
     for path in records.iterdir():
         (without / path.name).write_text("".join(line + "\n" for line in path.read_text().splitlines() if "END_OF_RECOVERY" not in line))
+    # The first segment begins with what the parent had written there.
+    fork = without / f"{os.path.basename(paths(2)[0])}.txt"
+    before = next(line for path in sorted(records.glob("00000001*")) for line in path.read_text().splitlines(True) if "desc: COMMIT" in line)
+    fork.write_text(before + fork.read_text())
     recorded_wal(version, without)
     assert first_time(paths(2), PROGRAM, switch(paths, 2)).isoformat(" ") == recorded_commits(records, 2)[0][1] + "+00:00"
     assert first_time([], PROGRAM, "0/C00080") is None

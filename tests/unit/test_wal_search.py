@@ -4,6 +4,7 @@
 """What pg_wal_search_info reads of stretches that are damaged or have a hole, and what it refuses."""
 from __future__ import annotations
 
+import gzip
 from types import SimpleNamespace
 
 import pytest
@@ -100,6 +101,39 @@ def test_packed_segments_end_at_a_damaged_one(monkeypatch, damaged, read):
     monkeypatch.setattr(source, "_paths", lambda *_words: ["packed"], raising=False)
     monkeypatch.setattr("ansible_collections.pgrescue.barman.plugins.module_utils._walstream.at_once", lambda paths, linked: UNPACKED_AT_ONCE)
     assert list(source.lines(1, 1, 20)) == read
+
+
+def test_transaction_that_goes_on_in_the_next_stretch():
+    """A timeline ends where the next begins: what was locked there is remembered, unless something is missing in between."""
+    class Locked(Read):
+        def lines(self, timeline, first, last):
+            if timeline == 1:
+                yield (f"rmgr: Standby     len (rec/tot):     42/    42, tx:        707, lsn: 0/{last * SIZE + 0x10:08X}, prev 0/00000000, "
+                       "desc: LOCK xid 707 db 5 rel 9\n")
+            yield from super().lines(timeline, first, last)
+
+    def locks(*stretches):
+        return [one["lock_lsn"] for one in search(Locked(), *stretches)["transactions"] if one["xid"] == 707]
+
+    assert locks((1, 2, 6), (2, 7, 7)) == [f"0/{6 * SIZE + 0x10:X}"]
+    assert locks((1, 2, 5), (2, 7, 7)) == [None]
+
+
+def test_damaged_packed_segment_ends_what_is_read(tmp_path):
+    """As one does that lies unpacked."""
+    program = tmp_path / "pg_waldump"
+    program.write_text("""#!/bin/sh
+for segment in ${1#--path=}/*; do echo "rmgr: XLOG len (rec/tot): 30/ 30, tx: 0, lsn: 0/0${segment##*000000}000028, prev 0/0, desc: NOOP"; done
+""")
+    program.chmod(0o755)
+    source = Source.__new__(Source)
+    source.size, source.program, source.archive = SIZE, str(program), SimpleNamespace(path=lambda name: str(tmp_path / name))
+    for number in range(3, 7):
+        packed = bytearray(gzip.compress(bytes(range(256)) * 9))
+        if number == 5:
+            packed[40:60] = bytes(20)
+        (tmp_path / segment_name(1, number, SIZE)).write_bytes(packed)
+    assert [line.split("lsn: ")[1].split(",")[0] for line in source.lines(1, 3, 6)] == ["0/03000028", "0/04000028"]
 
 
 @pytest.mark.parametrize("name, text, says", [

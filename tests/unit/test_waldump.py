@@ -43,8 +43,8 @@ class Known(Catalogues):
         return self.names
 
 
-def lines(major):
-    return (RECORDINGS / f"{major}.txt").read_text().splitlines(True)
+def lines(name):
+    return (RECORDINGS / f"{name}.txt").read_text().splitlines(True)
 
 
 def old(text):
@@ -298,3 +298,67 @@ def test_what_a_backup_had_is_not_without_a_name(until, unnamed, statistics):
     known = Known([row for row in LATER if row[1] != "public.old"])
     wanted = search(done_at("drop and create", statistics), relation="public.a", catalogues=known, named_until=until)[1]
     assert wanted.unnamed == unnamed
+
+
+# Of the recordings rewrite, pg_class, exchange and database.
+THIRD = [
+    (16384, "public.c", "table"), (16387, "pg_toast.pg_toast_16384", "toast"), (16388, "pg_toast.pg_toast_16384_index", "index"),
+    (16389, "public.c_pkey", "index"), (16391, "public.inv", "table"), (16394, "pg_toast.pg_toast_16391", "toast"),
+    (16395, "pg_toast.pg_toast_16391_index", "index"), (16396, "public.inv_pkey", "index"), (16398, "public.p2", "table"), (16401, "public.cnew", "table"),
+    (16404, "public.cust", "table"), (16407, "public.other", "table"), (16410, "public.rw", "table"), (16413, "public.mv", "materialized view"),
+    (16416, "pg_toast.pg_toast_16413", "toast"), (16417, "pg_toast.pg_toast_16413_index", "index"),
+]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_truncate_of_one_table_while_another_is_written_anew(statistics):
+    """TRUNCATE c; ALTER TABLE inv with a new type and TRUNCATE c in one transaction; REFRESH mv and DROP rw in one; REFRESH mv; CLUSTER c."""
+    records = [line if statistics else old(line) for line in lines("rewrite-15")]
+    found, wanted, _collector = search(records, relation="public.c", catalogues=Known(THIRD))
+    assert brief(found) == [("truncate", ["public.c"])] and wanted.unnamed == 1
+    every = brief(search(records, catalogues=Known(THIRD))[0])
+    assert every[:2] == [("truncate", ["public.c"]), ("truncate", ["public.inv", "public.c"])]
+    # The toast table of the first REFRESH goes with the second one, and is no drop; up to PostgreSQL 14, nothing tells what was dropped beside the first.
+    assert every[2:] == ([("drop", ["public.rw"])] if statistics else [("truncate", ["public.mv", "public.rw"])])
+    found, wanted, _collector = search(records, relation="public.rw", catalogues=Known(THIRD))
+    assert (brief(found), wanted.unnamed) == (([("drop", ["public.rw"])], 0) if statistics else ([], 1))
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_drop_whose_rows_of_pg_class_are_not_seen(statistics):
+    """VACUUM FULL pg_class has given it another file, which the backup does not know."""
+    records = [line if statistics else old(line) for line in lines("pg_class-15")]
+    assert brief(search(records, catalogues=Known(THIRD))[0]) == [("drop", ["public.p2"]), ("truncate", ["public.cust"])]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_drop_that_began_before_what_is_read(statistics):
+    """Its commit record tells alone."""
+    records = [line if statistics else old(line) for line in lines("exchange-15")]
+    first = next(number for number, line in enumerate(records) if "desc: COMMIT" in line and "rels: base/5/16404" in line)
+    found = search(records[first:], relation="public.cust", catalogues=Known(THIRD))[0]
+    assert brief(found) == [("drop", ["public.cust"])]
+    assert found[0]["target"]["target_lsn"] == found[0]["commit_lsn"]
+
+
+def test_table_that_has_got_the_name():
+    """cust and cnew change names in one transaction; DROP of the old cust, TRUNCATE other and rw, DROP of cust and of rw."""
+    found, wanted, _collector = search(lines("exchange-15"), relation="public.cust", catalogues=Known(THIRD))
+    assert brief(found) == [("drop", ["public.cust"])] and wanted.unnamed == 1
+    found, wanted, _collector = search(lines("exchange-15"), relation="public.other", catalogues=Known(THIRD))
+    assert brief(found) == [("truncate", ["public.other"])] and wanted.unnamed == 0        # TRUNCATE gives no name
+
+
+def test_target_before_a_database_is_destroyed():
+    """Replay removes its files when the commit is still to come; before that DROP DATABASE makes it invalid in place, under no transaction."""
+    records = lines("database-15")
+    drop = search(records, catalogues=Known(THIRD))[0][0]
+    assert drop["commit_lsn"] == "0/C008E0" and drop["commits_between"] == 0
+    assert drop["target"] == drop["target_inspect"] == dict(target_lsn="0/C004C8", target_exclusive=True, target_timeline=1)
+    # Another commit in the same moment; and minor versions that do not make it invalid, where a VACUUM has changed the row long before.
+    place = next(number for number, line in enumerate(records) if "INPLACE" in line)
+    commit = records[place - 1].replace("729", "999").replace("0/00C004A0", "0/00C004C9")
+    drop = search(records[:place + 1] + [commit] + records[place + 1:], catalogues=Known(THIRD))[0][0]
+    assert (drop["target"]["target_lsn"], drop["commits_between"]) == ("0/C004C8", 1)
+    drop = search(records[:place + 1] + [commit.replace("21:19:32", "21:29:32")] + records[place + 1:], catalogues=Known(THIRD))[0][0]
+    assert (drop["target"]["target_lsn"], drop["commits_between"]) == ("0/C008B8", 0)
