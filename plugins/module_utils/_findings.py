@@ -97,7 +97,10 @@ def live_window(facts):
     if window or not current.get("switch_lsn"):
         return window
     fork, parents = parse_lsn(current["switch_lsn"]), [one for one in catalogue["windows"] if one["timeline"] == current["parent"]]
-    before = next((one for one in parents if parse_lsn(one["begin_lsn"]) <= fork <= parse_lsn(one["end_lsn"] or "0/0")), None)
+    # The segment of the fork is that of the new branch, and of the parent's there may be a part only.
+    size = catalogue["wal"]["segment_bytes"]
+    before = next(
+        (one for one in parents if parse_lsn(one["begin_lsn"]) <= fork and one["end_lsn"] and fork // size - 1 <= parse_lsn(one["end_lsn"]) // size), None)
     early = [one["backup_id"] for one in catalogue["backups"] if one["end_lsn"] and parse_lsn(one["end_lsn"]) <= fork]
     return before and dict(
         before, timeline=current["timeline"], end_lsn=current["switch_lsn"], end_time=None, archived=current["parent"],
@@ -245,7 +248,7 @@ def host_findings(facts, plan, backup, archives):
         server_active(facts["catalogue"]),
         under_way(facts["under_way"]),
         *done_before(facts["records"], facts["wanted"]),
-        *undone_branch(facts["records"], facts["wanted"], plan["target_timeline"]),
+        *(undone_branch(facts["records"], facts["wanted"], plan["target_timeline"]) or servers_branch(facts, plan["target_timeline"], backup)),
         data_directory(cluster),
         *private_socket(cluster),
         *data(cluster, facts["data"]),
@@ -306,6 +309,22 @@ def undone_branch(records, wanted, timeline):
         "undone_branch", False, f"the archive's newest branch, timeline {timeline}, is that of the recovery of {made['began']}, which was taken back",
         f"What was there before that recovery is on timeline {before}, and nothing was archived on it since, so the target was looked for on the wrong branch.",
         f"Say which: -e target_timeline={before}, or -e target_timeline={timeline} for what that recovery had brought.",
+    )]
+
+
+def servers_branch(facts, timeline, backup):
+    """Whether the target was looked for on the archive's newest branch, and the server that has stopped was on another one that is archived: somebody
+    else may archive there, such as a clone that was made by hand, or the server's older data has been put back by hand."""
+    cluster, known = facts["cluster"], {one["timeline"]: one for one in facts["catalogue"]["timelines"]}
+    own, newest = known.get(cluster["timeline"]), known.get(timeline)
+    if facts["live"] or facts["wanted"].get("timeline") or not own or own["current"] or not newest or not newest["current"]:
+        return []
+    if not same_cluster(cluster, backup):
+        return []
+    return [finding(
+        "servers_branch", False, f"the archive's newest branch is timeline {timeline}, and the server was on timeline {cluster['timeline']} when it stopped",
+        "The target was looked for on the newest one, and another server may have written that.",
+        f"Say which: -e target_timeline={cluster['timeline']} for the server's own, or -e target_timeline={timeline}.",
     )]
 
 

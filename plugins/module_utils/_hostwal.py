@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ._wal import format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
+from ._wal import format_lsn, parse_lsn, segment_name, segment_number
 
 LONG_HEADER = 40               # bytes (SizeOfXLogLongPHD in src/include/access/xlog_internal.h)
 
@@ -15,16 +15,19 @@ def host_wal(facts):
     """What continues the archive on the branch that the server was on: no segments when all is archived, {} when nothing continues it.
 
     facts: catalogue (an entry of barman_catalog_info), cluster (pg_cluster_info) and search (pg_wal_search_info over its pg_wal, for commits after
-    the newest archived segment of the current branch).
+    the newest archived segment of the branch that the server was on).
     """
     catalogue, cluster, search = facts["catalogue"], facts["cluster"], facts["search"]
     read = [one for one in search.get("searched") or [] if one["last_lsn"]]
-    last, size = next((one["last_wal"] for one in catalogue["timelines"] if one["current"]), None), catalogue["wal"]["segment_bytes"]
+    branch = next((one for one in catalogue["timelines"] if read and one["timeline"] == read[0]["timeline"]), dict(last_wal=None, switch_lsn=None))
+    size = catalogue["wal"]["segment_bytes"]
     identifiers = [one["system_identifier"] for one in catalogue["backups"] if one["system_identifier"]]
-    if not read or not last or not identifiers or str(identifiers[-1]) != str(cluster["system_identifier"]):
+    if not (branch["last_wal"] or branch["switch_lsn"]) or not identifiers or str(identifiers[-1]) != str(cluster["system_identifier"]):
         return {}
-    timeline, begin, end = read[0]["timeline"], segment_number(last, size) + 1, parse_lsn(read[0]["last_lsn"]) // size
-    if segment_timeline(last) != timeline or segment_number(read[0]["first"], size) > begin or end < begin - 1:
+    # Of a branch that has just begun nothing is archived yet, not even its first segment.
+    begin = segment_number(branch["last_wal"], size) + 1 if branch["last_wal"] else parse_lsn(branch["switch_lsn"]) // size
+    timeline, end = read[0]["timeline"], parse_lsn(read[0]["last_lsn"]) // size
+    if segment_number(read[0]["first"], size) > begin or end < begin - 1:
         return {}
     if end < begin:
         return dict(wal={}, segments=[], transactions=0)

@@ -30,14 +30,16 @@ def locate(source, backups, timeline, target, names):
     flat = _flat(source, timeline)
     if flat:
         flat += [(timeline, segment_number(name, source.size)) for name in source.archive.following(timeline, flat[-1][1], source.size)]
-    later = None
+    later = found = None
     for backup in reversed(backups):
         first = source.tree.segment(backup["begin_lsn"])
-        found = _search(source, [one for one in flat if first <= one[1] and (later is None or one[1] <= later)], target, names)
-        if found or target.type == "xid" and not _older(source, timeline, backup, int(target.value) % XIDS):
+        found = _search(source, [one for one in flat if first <= one[1] and (later is None or one[1] <= later)], target, names) or found
+        # What comes before the end of a backup is reached from an older one, on whose way a name may come once more.
+        reached = found and parse_lsn(found) >= parse_lsn(backup["end_lsn"])
+        if reached or target.type == "xid" and (found or not _older(source, timeline, backup, int(target.value) % XIDS)):
             return found
         later = first
-    return None
+    return found
 
 
 def stops_by(source, timeline, begin, target, consistent):

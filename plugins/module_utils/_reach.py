@@ -14,6 +14,7 @@ import operator
 from datetime import datetime, timezone
 
 from ._archive import NOT_ARCHIVED
+from ._plan import bring_history
 from ._timeline import Tree, by_timeline, gap
 from ._wal import format_lsn, parse_lsn, segment_name, segment_number, segment_timeline
 
@@ -50,7 +51,7 @@ def choose_backup(server, target, backup_id=None, place=None):
     if target.type == "time":
         return _by_time(server, target.utc, timeline, backup_id, target.exclusive)
     if target.type == "immediate":
-        return _newest(server, timeline, backup_id)
+        return _newest(server, timeline, line_of(server, target), backup_id)
     timeline = line_of(server, target)
     if target.type == "lsn":
         return _by_lsn(server, target.value, timeline, backup_id, inclusive=not target.exclusive)
@@ -147,6 +148,7 @@ def _by_time(server, moment, timeline, backup_id, exclusive=False):
     """exclusive: PostgreSQL stops at a commit of the very moment, so the end of a window counts."""
     before = operator.le if exclusive else operator.lt
     branch = timeline or _live_branch(server, moment)
+    inside = []
     if timeline is None:
         current = {entry["timeline"] for entry in server["timelines"] if entry["current"]}
         inside = [window for window in server["windows"] if window["begin_time"] and _moment(window["begin_time"]) <= moment and before(moment, _end(window))]
@@ -163,7 +165,7 @@ def _by_time(server, moment, timeline, backup_id, exclusive=False):
             )
     if backup_id and (chosen or backup_id not in {backup["backup_id"] for backup in server["backups"]}):
         return None, timeline, _why_not_backup(server, backup_id)
-    why = _why_not(server, moment, branch)
+    why = _why_not(server, moment, branch, [] if timeline else inside)
     begun = next((entry["begin_time"] for entry in server["timelines"] if entry["timeline"] == timeline and entry["parent"] is not None), "")
     if begun != "" and (begun is None or moment < _moment(begun)):
         why += f" For a moment before timeline {timeline} began, leave target_timeline out."
@@ -226,18 +228,21 @@ def _on_line(server, position, timeline, backup_id, room):
     return None, None
 
 
-def _newest(server, timeline, backup_id):
-    good = followed(server, timeline, backup_id)
+def _newest(server, timeline, line, backup_id):
+    """timeline: the one asked for; line: that, or the current one, whose backups go before those of abandoned branches."""
+    on_line = followed(server, line, backup_id)
+    good = on_line or followed(server, timeline, backup_id)
     if not good:
         return None, timeline, _why_not_backup(server, backup_id)
-    return good[-1], timeline or good[-1]["timeline"], f"backup {good[-1]['backup_id']} is the newest good one"
+    where = f" on the line of timeline {line}" if on_line else f"; none is on the line of timeline {line}"
+    return good[-1], timeline or good[-1]["timeline"], f"backup {good[-1]['backup_id']} is the newest good one{where if line else ''}"
 
 
 def _by_end(server, timeline, backup_id, oldest):
     """For a target that lies somewhere up to the archive's end: the last window, which must not be followed by a hole."""
     windows = windows_of(server, timeline)
     if not windows:
-        return None, timeline, f"no good backup leads into timeline {timeline}: {_ranges(server, None, 'begin_time', 'end_time')}"
+        return None, timeline, f"no good backup leads into timeline {timeline}: {_ranges(server, None, 'begin_time', 'end_time')}.{_lost_histories(server)}"
     holes = _holes_after(server, windows[-1])
     if holes:
         return None, timeline, (
@@ -255,6 +260,15 @@ def _by_end(server, timeline, backup_id, oldest):
     return candidates[-1], timeline, f"backup {candidates[-1]['backup_id']} is the newest good one on the line of timeline {timeline}"
 
 
+def _lost_histories(server):
+    """What is missing of branches of which nothing tells where they began."""
+    numbers = [entry["timeline"] for entry in server["timelines"] if not entry["parent"] and entry["timeline"] > 1]
+    return "".join(
+        f" Where timeline {number} began is not known, since {number:08X}.history is not in the archive. {bring_history(number, server['name'])}."
+        for number in numbers if not windows_of(server, number)
+    )
+
+
 def _holes_after(server, window):
     """The ranges of missing WAL behind a window, on its timeline."""
     size = server["wal"]["segment_bytes"]
@@ -267,14 +281,15 @@ def _backups_of(server, window, backup_id):
     return [backup for backup in server["backups"] if backup["backup_id"] in wanted and backup_id in (None, backup["backup_id"])]
 
 
-def _why_not(server, moment, branch):
+def _why_not(server, moment, branch, inside):
+    """inside: the windows of other branches that hold the moment."""
     windows = windows_of(server, branch)
     if not server["windows"]:
         return NO_BACKUP
     passed = [window for window in windows if window["begin_time"] and _moment(window["begin_time"]) <= moment and _end(window) <= moment]
     if not passed:
         known = _ranges(server, None, "begin_time", "end_time")
-        return f"it is before the end of the first good backup on timeline {branch}: {known}. Choose an instant inside a window."
+        return f"it is before the end of the first good backup on timeline {branch}: {known}. Choose an instant inside a window.{_lost_histories(server)}"
     last = passed[-1]
     text = f"no commit after {last['begin_time']} is proven on timeline {branch}: {last['note']}" if last["end_time"] is None else (
         f"the last commit that can be reached on timeline {branch} was at {last['end_time']}, and PostgreSQL stops only at a commit later than the target"
@@ -285,15 +300,25 @@ def _why_not(server, moment, branch):
             f"{text}. What timeline {branch} wrote later is archived up to {format_lsn(leave)} only, at the beginning of timeline {heir}: "
             f"type target_timeline={heir} too, and that is replayed."
         )
+    for number in [window["timeline"] for window in inside]:
+        return f"{text}. Timeline {number} was written to before and after that moment: if its data is meant, type target_timeline={number}."
+    later = [
+        entry["timeline"] for entry in server["timelines"]
+        if entry["parent"] == branch and (not entry["begin_time"] or _moment(entry["begin_time"]) > moment) and windows_of(server, entry["timeline"])
+    ]
+    beginning = "".join(f" Timeline {number} began after it: type target_timeline={number} for what was there then." for number in later[:1])
     if last["end_time"] is None:
-        return text
+        return f"{text}. For a backup as it was at its own end type target_immediate=true backup_id={last['backup_ids'][-1]}.{beginning}"
     hole = next(iter(_holes_after(server, last)), None)
     if hole:
         return f"{text}; then WAL {hole['first']} to {hole['last']} is missing ({hole['reason']}). Choose an earlier instant."
     if last["note"]:
         return f"{text}; then WAL is damaged: {last['note']}. Choose an earlier instant."
     current = any(entry["current"] for entry in server["timelines"] if entry["timeline"] == branch)
-    return f"{text}. Choose an earlier instant, or type target_latest=true{'' if current else f' target_timeline={branch}'} for everything that is archived."
+    return (
+        f"{text}. Choose an earlier instant, or type target_latest=true{'' if current else f' target_timeline={branch}'} for everything that is archived."
+        f"{beginning}{_lost_histories(server)}"
+    )
 
 
 def _heir(server, window, moment):

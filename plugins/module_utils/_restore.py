@@ -28,7 +28,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._staging import al
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import parse_target
 from ansible_collections.pgrescue.barman.plugins.module_utils._timeline import is_damaged
 from ansible_collections.pgrescue.barman.plugins.module_utils._wal import (
-    WalError, find_waldump, parse_lsn, segment_name, segment_number, segment_timeline,
+    WalError, find_waldump, format_lsn, parse_lsn, segment_name, segment_number, segment_timeline,
 )
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
 
@@ -92,6 +92,9 @@ class Restore:
             extend(server, options["additional_wal"])
         backup, timeline, why, place = self._choose(configured, archive, server)
         wal = required_wal(server, backup, self.target, timeline, place) if backup else None
+        if wal and self.target.type == "time":
+            place = self._stops_by(configured, archive, backup, timeline, wal)
+            wal = required_wal(server, backup, self.target, timeline, place) if place else wal
         findings = _plan.catalogue_findings(server, configured.active, backup, why, wal, self.barman.version)
         findings += filter(None, [backup and _plan.snapshot_finding(backup, options["extra_args"])])
         if backup and not server["problem"]:
@@ -102,7 +105,7 @@ class Restore:
         if backup:
             if self.target.type == "latest":
                 end = windows_of(server, timeline)[-1]["end_lsn"]
-            self.bound = self._bound(configured, archive, backup, timeline, wal, place)
+            self.bound = self._bound(archive, backup, timeline, wal, place)
             size = (restored_bytes(backup) or 0) + self._to_copy(server, archive, backup, timeline, wal, findings) * backup["wal_segment_bytes"]
             new_timeline = next(number for number in count(timeline + 1) if archive.history(number)[1])
             self.staging = staging_of(backup, self.barman.version, configured, options)
@@ -136,7 +139,16 @@ class Restore:
                 pass                                           # then only replay can tell
         return *choose_backup(server, self.target, backup_id, place), place
 
-    def _bound(self, configured, archive, backup, timeline, wal, place):
+    def _stops_by(self, configured, archive, backup, timeline, wal):
+        """The LSN of a record at which PostgreSQL stops for a time, null when nobody knows: files are not as old as what is in them, as when they
+        came late, or xlog.db was made anew."""
+        begin = wal["last"] and (segment_timeline(wal["last"]), segment_number(wal["last"], backup["wal_segment_bytes"]))
+        with suppress(WalError):
+            position = begin and stops_by(of_server(configured, archive), timeline, begin, self.target, parse_lsn(backup["end_lsn"]))
+            return format_lsn(position) if position else None
+        return None
+
+    def _bound(self, archive, backup, timeline, wal, place):
         """The LSN, as a number, up to which Barman shall copy WAL; None for all of it, as when replay may go on later, or nobody knows.
 
         Replay reads the whole record at which it stops, and that can go on in the next segment.
@@ -144,15 +156,9 @@ class Restore:
         if self.options["all_wal"] or self.target.type in ("latest", "immediate"):
             return None
         position = self.target.value if self.target.type == "lsn" else place
-        if position:
-            position = parse_lsn(position)
-        elif self.target.type == "time" and wal["last"] and self.barman.can("copies_all_wal_for_a_time"):
-            begin = (segment_timeline(wal["last"]), segment_number(wal["last"], backup["wal_segment_bytes"]))
-            with suppress(WalError):
-                position = stops_by(of_server(configured, archive), timeline, begin, self.target, parse_lsn(backup["end_lsn"]))
-        if not position:
+        if not position or self.target.type == "time" and not self.barman.can("copies_all_wal_for_a_time"):
             return None
-        size, bound = backup["wal_segment_bytes"], position + backup["wal_segment_bytes"]
+        size, bound = backup["wal_segment_bytes"], parse_lsn(position) + backup["wal_segment_bytes"]
         late = _plan.comes_too_late(archive.listed, wal["names"], timeline, segment_name(timeline, bound // size, size))
         return parse_lsn(_plan.LAST_LSN) if late else bound
 

@@ -145,13 +145,13 @@ def last_commit(paths, program, after=None):
     """The End of a contiguous stretch of segments of one timeline, given as paths in order.
 
     The last segment is read first; as long as no commit or abort record is found, those before it are read too, more and more
-    at once, up to WALK_BACK segments. after: an LSN; records before it do not count (a backup is not consistent before its end).
+    at once. after: an LSN; records before it do not count (a backup is not consistent before its end).
     """
     end = End()
     try:
         end = _tail(program, paths[-1])
         begin, count = len(paths), 1
-        while not end.commit_time and begin > max(0, len(paths) - WALK_BACK):
+        while not end.commit_time and begin > 0:
             last, begin = begin, max(0, begin - count)
             # A record may go on in the segment that follows.
             found = TRANSACTION_END.findall(_dump(program, paths[begin:last + 1], "--rmgr=Transaction"))
@@ -164,7 +164,7 @@ def last_commit(paths, program, after=None):
     if end.commit_time and after and parse_lsn(end.commit_lsn) < parse_lsn(after):
         end.commit_lsn = end.commit_time = None
     if not end.commit_time:
-        end.reason = f"no commit or abort record in the last {min(len(paths), WALK_BACK)} archived segments of this stretch"
+        end.reason = f"no commit or abort record in the last {len(paths)} archived segments of this stretch"
     return end
 
 

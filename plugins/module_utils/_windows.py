@@ -28,10 +28,15 @@ class WalEnds:
         """The End of the segments first to last of a timeline; commits before the LSN after do not count.
 
         Where the last ones cannot be read it is that of those before them, and its reason says what is wrong with the last.
+        A bulk load that never committed can have written any number of segments.
         """
+        end = self._end(timeline, max(first, last - WALK_BACK), last, after)
+        return end if end.commit_time or last - WALK_BACK <= first else self._end(timeline, first, last, after)
+
+    def _end(self, timeline, first, last, after):
         if self.program is None:
             return End(reason=f"there is no pg_waldump of PostgreSQL {self.major} here: type apt install postgresql-{self.major}")
-        paths = self._paths(timeline, max(first, last - WALK_BACK), last)
+        paths = self._paths(timeline, first, last)
         more = self.archive.following(timeline, last, self.tree.size)
         while more:
             end = last_commit(paths + list(more.values()), self.program, after)

@@ -80,10 +80,11 @@ def expect(ledger, backups, target, alive=None):
         timeline = ledger.live_at(target["value"])
         blurred = any(branch["begun"] and abs(branch["begun"] - target["value"]) < BLUR for branch in ledger.branches.values())
     if timeline is None and kind == "immediate":
-        good = [backup for backup in backups if target.get("backup_id") in (None, backup["id"]) and backup["timeline"] in ledger.branches]
+        known = [backup for backup in backups if target.get("backup_id") in (None, backup["id"]) and backup["timeline"] in ledger.branches]
+        good = ledger.usable(known, ledger.current) or known
         if not good:
             return REFUSED, "no such backup"
-        timeline = good[-1]["timeline"]
+        timeline, target = good[-1]["timeline"], dict(target, backup_id=good[-1]["id"])
     timeline = ledger.current if timeline is None else timeline
     usable = ledger.usable(backups, timeline, target.get("backup_id"))
     if not usable:

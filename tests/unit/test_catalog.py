@@ -224,6 +224,9 @@ def test_other_targets(world):
     assert choose_backup(server, target("latest", timeline=2))[:2] == (second, 2)
     assert choose_backup(server, target("immediate"))[:2] == (third, 3)
     assert choose_backup(server, target("immediate"), first["backup_id"])[:2] == (first, 1)
+    without = dict(server, windows=[dict(one, backup_ids=[name for name in one["backup_ids"] if name != third["backup_id"]]) for one in server["windows"]])
+    assert choose_backup(without, target("immediate"))[:2] == (first, 1)                   # the second one is on a branch that was abandoned
+    assert choose_backup(without, target("immediate"), second["backup_id"])[:2] == (second, 2)
     assert choose_backup(server, target("lsn", value=third["end_lsn"]))[:2] == (third, 3)
     assert choose_backup(server, target("lsn", value=third["begin_lsn"]))[:2] == (first, 3)
     assert choose_backup(server, target("lsn", value=server["timelines"][1]["switch_lsn"], timeline=2))[:2] == (first, 2)
@@ -235,6 +238,17 @@ def test_other_targets(world):
     assert (wal["first"], wal["last"], wal["required"]) == (third["begin_wal"], third["end_wal"], 1)
     assert required_wal(server, third, target("latest"), 3)["last"] == segments(world, 3)[-1].name
     assert required_wal(server, first, target("lsn", value=third["begin_lsn"]), 3)["last"] == third["begin_wal"]
+
+
+def test_files_that_came_late_do_not_end_what_is_required(world):
+    """As after an outage of streaming, or barman rebuild-xlogdb in a copied archive: the record at which PostgreSQL stops tells, not the file's time."""
+    server = world.server(include_wal=True)
+    first, _second, third = [backup for backup in server["backups"] if backup["good"]]
+    for entry in server["wal"]["segments"]:
+        entry["file_time"] = 4e9
+    moment = target("time", utc=datetime.fromisoformat(third["end_time"]))
+    assert required_wal(server, first, moment, 3)["required"] == 1
+    assert required_wal(server, first, moment, 3, third["begin_lsn"])["last"] == third["begin_wal"]
 
 
 def test_an_lsn_in_the_last_record_before_a_branch_is_sought_on_the_branch(world):

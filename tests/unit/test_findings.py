@@ -78,6 +78,29 @@ def test_nothing_is_wrong():
     assert len({entry["check"] for entry in found["plan"]["findings"]}) == len(found["plan"]["findings"])
 
 
+BRANCHES = [dict(timeline=1, current=False, begin_time=None, last_wal="000000010000000000000004"),
+            dict(timeline=2, current=True, begin_time="2026-11-23T04:01:00+00:00", last_wal="000000020000000000000004")]
+
+
+@pytest.mark.parametrize("changes, red", [
+    ({}, True),
+    (dict(wanted=dict(type="latest", timeline=2)), False),             # it was said
+    (dict(plan=dict(target_timeline=1)), False),                       # the target is on the server's own
+    (dict(cluster=dict(timeline=2, running=None)), False),             # and so is this
+    (dict(cluster=dict(timeline=3, running=None)), False),             # nothing of that branch is archived yet
+    (dict(cluster=dict(running=4711)), False),                         # the fence archives what it has, and that is the newest then
+    (dict(cluster=dict(system_identifier="1", running=None), confirm="main"), False),
+])
+def test_the_server_was_on_another_branch_than_the_archives_newest(changes, red):
+    """As when a clone that was made by hand archives under the server's name: nobody guesses which is meant."""
+    changes = dict(dict(cluster=dict(running=None), plan=dict(target_timeline=2)), **changes)
+    window = dict(WINDOW, timeline=2)
+    found = judge(catalogue=dict(FACTS["catalogue"], timelines=BRANCHES, windows=[WINDOW, window]), **changes)["plan"]["findings"]
+    said = [one for one in found if one["check"] == "servers_branch"]
+    assert [one["ok"] for one in said] == [False] * red
+    assert not red or "-e target_timeline=1 for the server's own, or -e target_timeline=2" in said[0]["fix"]
+
+
 @pytest.mark.parametrize("said, ok", [
     ("", True),
     ("FATAL:  sorry, too many clients already", True),
@@ -295,6 +318,7 @@ def test_a_moment_before_the_live_branch(begun, ended, there):
 
 @pytest.mark.parametrize("fork, backup_end, latest", [
     ("0/4000080", "0/3000100", dict(backup_id=BACKUP["backup_id"], timeline=1)), ("0/4000080", "0/4000090", None), ("0/9000000", "0/3000100", None),
+    ("0/5000080", "0/3000100", dict(backup_id=BACKUP["backup_id"], timeline=1)),     # after a failover the parent's last segment is a .partial
 ])
 def test_a_live_branch_of_which_nothing_is_archived(fork, backup_end, latest):
     """As after a recovery by hand: its history file is archived with the promotion, its first segment when that is full."""

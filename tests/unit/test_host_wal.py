@@ -23,7 +23,8 @@ SEARCH = dict(
 )
 ANSWERS = dict(
     catalogue=dict(FACTS["catalogue"], wal=dict(segment_bytes=16 << 20), timelines=[
-        dict(timeline=1, current=True, last_wal="00000001000000000000000A"), dict(timeline=2, current=False, last_wal="00000002000000000000000C"),
+        dict(timeline=1, current=True, last_wal="00000001000000000000000A", switch_lsn=None),
+        dict(timeline=2, current=False, last_wal="00000002000000000000000C", switch_lsn="0/C000000"),
     ]), cluster=FACTS["cluster"], search=SEARCH,
 )
 
@@ -54,7 +55,7 @@ def test_what_it_says_of_the_target(lsn, shown, points):
 @pytest.mark.parametrize("changes", [
     dict(wal=dict(last_wal="000000010000000000000008")),                                     # a hole between archive and host
     dict(wal=dict(last_wal="000000010000000000000010")),                                     # the archive is ahead: this host fell behind long ago
-    dict(wal=dict(last_wal="00000002000000000000000A")),                                     # the archive went on without this host
+    dict(wal=dict(timeline=3)),                                                              # its branch is not in the archive
     dict(wal=dict(last_wal=None)),
     dict(cluster=dict(system_identifier="9")),                                           # another cluster's WAL has the same names
     dict(cluster=dict(system_identifier=None)),
@@ -63,6 +64,16 @@ def test_what_it_says_of_the_target(lsn, shown, points):
 ])
 def test_what_does_not(changes):
     assert ask(**changes) == {}
+
+
+def test_a_branch_of_which_nothing_is_archived_begins_with_its_first_segment():
+    found = ask(wal=dict(last_wal=None, switch_lsn="0/B000148"))
+    assert found["segments"] == ["00000001000000000000000B", "00000001000000000000000C"]
+
+
+def test_what_somebody_else_archives_is_another_branch():
+    """A clone that was made by hand: the host's own WAL continues the branch that it was on."""
+    assert ask(wal=dict(current=False)) == ask()
 
 
 def test_a_failed_search_is_nothing():

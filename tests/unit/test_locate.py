@@ -69,7 +69,7 @@ class Source:
 ])
 def test_from_the_newest_backup_backwards(monkeypatch, kind, value, place, read):
     source = Source(monkeypatch)
-    backups = [dict(begin_lsn="0/3000028"), dict(begin_lsn="0/4000028")]
+    backups = [dict(begin_lsn="0/3000028", end_lsn="0/3000060"), dict(begin_lsn="0/4000028", end_lsn="0/4000028")]
     assert _locate.locate(source, backups, 1, target(kind, value), set()) == place
     assert source.read == read
 
@@ -96,8 +96,20 @@ def test_the_names_of_the_restore_points_that_were_read(monkeypatch):
 
 def test_a_transaction_that_began_after_a_backup_is_not_sought_before_it(monkeypatch):
     source = Source(monkeypatch)
-    assert _locate.locate(source, [dict(begin_lsn="0/2000028"), dict(begin_lsn="0/3000028")], 1, target("xid", "999"), set()) is None
+    backups = [dict(begin_lsn="0/2000028", end_lsn="0/2000100"), dict(begin_lsn="0/3000028", end_lsn="0/3000060")]
+    assert _locate.locate(source, backups, 1, target("xid", "999"), set()) is None
     assert source.read == [(3, 6), (3, 3)]
+
+
+@pytest.mark.parametrize("end, place", [("0/4000028", "0/4000028"), ("0/4000100", "0/3000168")])
+def test_a_name_that_was_given_twice_is_where_the_chosen_backup_meets_it(monkeypatch, end, place):
+    """The second one lies behind the newest backup's end, or within the backup, so that an older one is restored, which meets the first one."""
+    source = Source(monkeypatch)
+    again = "rmgr: XLOG len (rec/tot): 98/ 98, tx: 0, lsn: 0/04000028, prev 0/030001D0, desc: RESTORE_POINT before"
+    monkeypatch.setattr(_locate, "_lines", lambda *words: source.lines(*words) + ([again] if words[2] <= 4 <= words[3] else []))
+    backups = [dict(begin_lsn="0/2000028", end_lsn="0/2000100"), dict(begin_lsn="0/4000000", end_lsn=end)]
+    source.stretches = lambda _timeline: [(1, 2, 5)]
+    assert _locate.locate(source, backups, 1, target("name", "before"), set()) == place
 
 
 def test_what_the_old_branch_holds_after_the_switch_is_not_on_the_new_one(monkeypatch):
@@ -105,7 +117,7 @@ def test_what_the_old_branch_holds_after_the_switch_is_not_on_the_new_one(monkey
     source = Source(monkeypatch)
     source.stretches = lambda _timeline: [(1, 3, 3), (2, 4, 5)]
     monkeypatch.setattr(_locate, "_lines", lambda _source, timeline, *words: source.lines(_source, timeline, *words) if timeline == 1 else [])
-    backups = [dict(begin_lsn="0/3000028")]
+    backups = [dict(begin_lsn="0/3000028", end_lsn="0/3000060")]
     assert _locate.locate(source, backups, 2, target("xid", "750"), set()) is None
     assert _locate.locate(source, backups, 2, target("xid", "746"), set()) == "0/30000A0"
 

@@ -51,3 +51,38 @@ def test_a_branch_lives_again_from_its_first_commit_after_a_recovery_was_taken_b
         server = dict(SERVER, timelines=[dict(first, resumed=resumed), SERVER["timelines"][1], later])
         assert reachable(server, datetime.fromisoformat(at("10:30")))["timeline"] == (timeline if timeline == 1 else None)
         assert reachable(server, datetime.fromisoformat(at("10:07")))["timeline"] == 2
+
+
+def branches(second, *more):
+    """Timeline 1 up to 10:00, and one that left it."""
+    first = dict(SERVER["windows"][0], end_time=at("10:00"))
+    return dict(SERVER, name="main", backups=SERVER["backups"][:1], timelines=[dict(SERVER["timelines"][0], current=False), second], windows=[first, *more])
+
+
+def test_a_moment_before_the_first_commit_of_a_new_branch_names_that_branch():
+    """Promoted without a record that tells when: nobody was there between."""
+    second = dict(SERVER["timelines"][1], begin_time=at("10:30"), current=True)
+    server = branches(second, dict(SERVER["windows"][1], begin_time=at("10:30"), end_time=at("11:00"), backup_ids=["20260915T085500"]))
+    found = reachable(server, datetime.fromisoformat(at("10:15")))
+    assert not found["reachable"] and "Timeline 2 began after it: type target_timeline=2 for what was there then." in found["why"]
+    assert reachable(server, datetime.fromisoformat(at("10:15")), 2)["backup_id"] == "20260915T085500"
+
+
+def test_a_branch_without_its_history_file_says_so():
+    server = branches(dict(SERVER["timelines"][1], parent=None, switch_lsn=None, begin_time=None, current=True))
+    for timeline in (None, 2):
+        why = reachable(server, datetime.fromisoformat(at("10:15")), timeline)["why"]
+        assert "Where timeline 2 began is not known, since 00000002.history is not in the archive." in why and "barman rebuild-xlogdb main" in why
+
+
+def test_another_branch_that_went_on_is_named():
+    """A clone on timeline 2 archived under the server's name for a while and was seen last; the server was recovered to timeline 3 later."""
+    third = dict(timeline=3, parent=1, begin_time=at("11:30"), switch_lsn="0/9000000", current=True, resumed=[])
+    server = dict(SERVER, timelines=[dict(SERVER["timelines"][0], current=False), SERVER["timelines"][1], third])
+    why = reachable(server, datetime.fromisoformat(at("10:30")))["why"]
+    assert why.endswith("Timeline 1 was written to before and after that moment: if its data is meant, type target_timeline=1.")
+
+
+def test_a_backup_without_a_commit_behind_it_can_be_had_itself():
+    server = dict(SERVER, windows=[dict(SERVER["windows"][0], end_time=None, note="no commit")], timelines=SERVER["timelines"][:1])
+    assert "type target_immediate=true backup_id=20260915T085500" in reachable(server, datetime.fromisoformat(at("09:30")))["why"]

@@ -126,11 +126,10 @@ def test_commits_before_the_end_of_a_backup_do_not_count(world):
     assert (end.commit_lsn, end.commit_time) == (None, None) and "no commit or abort" in end.reason
 
 
-def test_walk_back_is_bounded(world, monkeypatch):
+def test_all_of_a_stretch_is_searched(world):
     _version, paths, _records = world
     quiet = paths(1)[:2]                                        # a backup and the end of a segment: no commit in there
-    monkeypatch.setattr(_wal, "WALK_BACK", 1)
-    assert last_commit(quiet, PROGRAM).reason == "no commit or abort record in the last 1 archived segments of this stretch"
+    assert last_commit(quiet, PROGRAM).reason == "no commit or abort record in the last 2 archived segments of this stretch"
 
 
 def repack(paths, pack):
