@@ -84,6 +84,10 @@ class Archive:
         low, high = bisect.bisect_left(self.names, first), bisect.bisect_right(self.names, last)
         return self._sums[high] - self._sums[low] if high > low else 0
 
+    def refused(self, names, cluster):
+        """Which of these segments have come once more with other content, as far as those are known to be of this cluster (a system identifier)."""
+        return sorted({name for name, identifier in self.duplicates if identifier in (None, cluster)} & set(names))
+
     def has_duplicate(self, backup):
         """Whether WAL that the backup needs was refused because the archive had other WAL of that name.
 

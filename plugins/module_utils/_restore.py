@@ -96,7 +96,10 @@ class Restore:
             place = self._stops_by(configured, archive, backup, timeline, wal)
             wal = required_wal(server, backup, self.target, timeline, place) if place else wal
         findings = _plan.catalogue_findings(server, configured.active, backup, why, wal, self.barman.version)
-        findings += filter(None, [backup and _plan.snapshot_finding(backup, options["extra_args"])])
+        if backup:
+            refused = archive.refused(wal["names"][:-1], backup["system_identifier"])
+            findings += filter(None, [
+                _plan.snapshot_finding(backup, options["extra_args"]), _plan.twice_finding(refused, configured.directory("errors_directory"))])
         if backup and not server["problem"]:
             findings += self._archive_findings(configuration, backup, wal)
         if options["delta"]:

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 import pytest
 
 from ansible_collections.pgrescue.barman.plugins.module_utils import _plan
+from ansible_collections.pgrescue.barman.plugins.module_utils._archive import Archive
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import BarmanError
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import (
     Destination, check_ssh, clock_distance, end_restores, parse_look, running_restores)
@@ -35,6 +36,18 @@ def target(**given):
 
 def words(version, wanted, bound=None, **changes):
     return [str(word) for word in _plan.barman_arguments(wanted, 1, dict(dict(OPTIONS, ssh=SSH, staging=[]), **changes), version, bound)]
+
+
+@pytest.mark.parametrize("required, refused", [
+    (["08", "09", "0A"], ["08", "09"]), (["08", "09"], ["08"]), (["08"], []), (["0A", "0B", "0C"], []), (["0B", "0C", "0D"], ["0C"]),
+])
+def test_two_histories_under_the_same_names(required, refused):
+    """A target in the segment that was refused is of the first history; a segment of another cluster says nothing."""
+    archive = Archive("/wals", duplicates=[("08", "7711"), ("09", None), ("0B", "42"), ("0C", "7711")])
+    found = archive.refused(required[:-1], "7711")
+    assert found == refused
+    told = _plan.twice_finding(found, "/errors")
+    assert bool(told) == bool(refused) and (not told or not told["ok"] and f"move {refused[0]}.*.duplicate" in told["fix"])
 
 
 @pytest.mark.parametrize("version, given, expected", [
