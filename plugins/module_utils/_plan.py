@@ -154,8 +154,8 @@ def twice_finding(refused, directory):
     named = ", ".join(refused[:5]) + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")
     return finding(
         "wal_twice", False, f"{named} came once more with other content, which Barman refused",
-        "Two servers have written WAL under these names, or one did so twice, as after a restore by hand without a target. What follows in the archive may be of "
-        "the second one, and nothing would tell where one history goes over into the other.",
+        "Two servers have written WAL under these names, or one did so twice, as after a restore by hand without a target. What follows in the archive may be "
+        "of the second one, and nothing would tell where one history goes over into the other.",
         f"Choose a backup that ended later (backup_id=), or a target in or before {refused[0]}. If what is archived is the right one, move "
         f"{refused[0]}.*.duplicate and the others out of {directory}",
     ) if refused else None
