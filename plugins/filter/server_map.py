@@ -154,7 +154,10 @@ def _add_item(servers, host, item, problems):
     if server["barman_host"] != host:
         problems.append(f"{host}: barman_server_servers names server {name}, which belongs to Barman host {server['barman_host']}. Move the item there.")
     if server["postgres_host"] and item.get("state") == "absent":
-        problems.append(f"{host}: server {name} is state: absent, but host {server['postgres_host']} still belongs to it. Take that host out of its group.")
+        problems.append(
+            f"{host}: server {name} is state: absent, but host {server['postgres_host']} still belongs to it. End its archiving there (remove "
+            f"60-pgrescue-archive.conf from conf.d, reload PostgreSQL), and take that host out of its group."
+        )
     server["options"].update(item)
 
 
