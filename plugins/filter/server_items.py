@@ -26,6 +26,7 @@ options:
     description:
       - C(hostvars). Given, only servers whose primary has told who it is in this run are returned,
         and servers that are written as items without a host of the inventory.
+      - A standby that has not told it, since it is down or outside of C(--limit), is not among C(nodes), and C(nodes_complete) is false.
       - Not given, all servers are returned as the inventory describes them.
     type: dict
 """
@@ -59,9 +60,9 @@ def server_items(inventory_map, barman_host, hostvars=None):
             if not identity:
                 continue
             item = dict(dict(port=identity["port"], postgresql_version=str(identity["version"])), **item)
-            item["nodes"] = list(item.get("nodes") or []) + [
-                node for node in (_node(inventory_map, hostvars, host) for host in [server["postgres_host"]] + list(server["standbys"])) if node
-            ]
+            nodes = [_node(inventory_map, hostvars, host) for host in [server["postgres_host"]] + list(server["standbys"])]
+            item["nodes"] = list(item.get("nodes") or []) + [node for node in nodes if node]
+            item["nodes_complete"] = all(nodes)
         items.append(item)
     return items
 

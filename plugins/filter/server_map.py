@@ -69,8 +69,8 @@ ADDRESS = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:%-]{0,252}")
 
 # Twin: the options of barman_server_servers in roles/barman_server/meta/argument_specs.yml.
 SERVER_OPTIONS = (
-    "archive_method", "backup_method", "database", "host", "minimum_redundancy", "name", "nodes", "passwords", "port", "postgresql_version", "retention_policy",
-    "schedule", "settings", "ssh_port", "ssh_user", "state", "streaming_user", "user",
+    "archive_method", "backup_method", "database", "host", "minimum_redundancy", "name", "nodes", "nodes_complete", "passwords", "port", "postgresql_version",
+    "retention_policy", "schedule", "settings", "ssh_port", "ssh_user", "state", "streaming_user", "user",
 )
 
 

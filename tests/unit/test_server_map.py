@@ -98,3 +98,12 @@ def test_items_of_one_barman_host():
     item = server_items(found, "copia", {"bd": {"pg_primary_identity": identity}})[0]
     assert (item["port"], item["postgresql_version"]) == (5433, "17")
     assert item["nodes"] == [dict(address="bd", ssh_port=22, host_keys=["ssh-ed25519 AAAA"], public_key="ssh-ed25519 BBBB", beside=[])]
+
+
+def test_a_standby_that_is_silent_is_not_forgotten():
+    found = read({"bd2": {"pg_primary_server_name": "bd", "pg_primary_role": "standby"}}, postgres=("bd", "bd2"))
+    identity = dict(port=5432, version="17", host_keys=[], public_key="", system_identifier="7")
+    told = {"bd": {"pg_primary_identity": identity}, "bd2": {}}
+    assert [(len(item["nodes"]), item["nodes_complete"]) for item in server_items(found, "copia", told)] == [(1, False)]
+    told["bd2"] = told["bd"]
+    assert [(len(item["nodes"]), item["nodes_complete"]) for item in server_items(found, "copia", told)] == [(2, True)]
