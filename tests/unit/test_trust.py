@@ -7,6 +7,8 @@ from __future__ import annotations
 import getpass
 import grp
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +21,14 @@ PLAY = """
 - hosts: localhost
   gather_facts: false
   tasks:
-    - ansible.builtin.include_role: {name: %s, tasks_from: trust}
+    - ansible.builtin.include_tasks: run.yml
       loop: "{{ runs }}"
-      loop_control: {loop_var: barman_server_servers}
+      loop_control: {loop_var: barman_server_servers, index_var: number}
+"""
+RUN = """
+- ansible.builtin.include_role: {name: %s, tasks_from: trust}
+- ansible.builtin.command: cp -r .ssh {{ number }}
+  changed_when: false
 """
 
 
@@ -38,22 +45,29 @@ def _trust(tmp_path):
     if USER not in {group.gr_name for group in grp.getgrall()}:
         pytest.skip("needs a group of the user's own")
     (tmp_path / ".ssh").mkdir()
-    (tmp_path / "play.yml").write_text(PLAY % (TREE / "roles" / "barman_server"))
+    (tmp_path / "play.yml").write_text(PLAY)
+    (tmp_path / "run.yml").write_text(RUN % (TREE / "roles" / "barman_server"))
 
     def run(*runs):
-        """The two files after these runs, and how much they changed."""
+        """The lines of the two files after each of these runs, and how much they changed in all."""
         variables = dict(
             runs=runs, __barman_server_user_home=str(tmp_path), barman_server_user=USER, ansible_connection="local",
             ansible_python_interpreter=sys.executable,
         )
         done = subprocess.run(
-            [Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", "-e", json.dumps(variables), tmp_path / "play.yml"],
-            capture_output=True, text=True, check=False, cwd=TREE,
+            [Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", "-e", json.dumps(variables), "play.yml"],
+            capture_output=True, text=True, check=False, cwd=tmp_path, env=dict(os.environ, ANSIBLE_CONFIG=str(TREE / "ansible.cfg")),
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        read = {file.name: [line for line in file.read_text().splitlines() if not line.startswith("#")] for file in (tmp_path / ".ssh").iterdir()}
-        return read["authorized_keys"], read["known_hosts"], done.stdout.count("changed: ")
+        states = [[_lines(tmp_path / str(number) / file) for file in ("authorized_keys", "known_hosts")] for number in range(len(runs))]
+        for number in range(len(runs)):
+            shutil.rmtree(tmp_path / str(number))
+        return states, done.stdout.count("changed: ")
     return run
+
+
+def _lines(file):
+    return [line for line in file.read_text().splitlines() if not line.startswith("#")]
 
 
 def gate(servers, name, key):
@@ -61,12 +75,23 @@ def gate(servers, name, key):
 
 
 def test_a_standby_that_is_silent_keeps_its_lines(trust):
-    both = server("main", node("a", "KEYA"), node("b", "KEYB"))
-    alone = server("main", node("a", "KEYC"), nodes_complete=False)
-    keys, hosts, changes = trust([both], [alone])
-    assert keys == [gate("main", "a", "KEYC"), gate("main", "a", "KEYA"), gate("main", "b", "KEYB")]
-    assert hosts == ["a ssh-ed25519 HOSTa", "b ssh-ed25519 HOSTb"]
-    keys, hosts, changes = trust([alone])
-    assert changes == 0
-    keys, hosts, changes = trust([both])
-    assert (keys, hosts) == ([gate("main", "a", "KEYA"), gate("main", "b", "KEYB")], ["a ssh-ed25519 HOSTa", "b ssh-ed25519 HOSTb"])
+    both = [server("main", node("a", "KEYA"), node("b", "KEYB"))]
+    alone = [server("main", node("a", "KEYC"), nodes_complete=False)]
+    told = [gate("main", "a", "KEYA"), gate("main", "b", "KEYB")], ["a ssh-ed25519 HOSTa", "b ssh-ed25519 HOSTb"]
+    states = trust(both, both, alone)[0]
+    assert states == [list(told), list(told), [[gate("main", "a", "KEYC"), *told[0]], told[1]]]
+    assert trust(alone)[1] == 0
+
+
+def test_a_cluster_under_a_new_name_gets_through(trust):
+    old, new = [server("old", node("a", "KEYA"))], [server("new", node("a", "KEYA"))]
+    states = trust(old, new, old, old + new)[0]
+    assert [state[0] for state in states] == [[gate("old", "a", "KEYA")], [gate("new", "a", "KEYA")], [gate("old", "a", "KEYA")], [gate("new old", "a", "KEYA")] * 2]
+    assert trust(old + new)[1] == 0
+
+
+def test_two_clusters_of_one_host_get_through_whatever_the_limit_is(trust):
+    one, two = server("one", node("a", "KEYA", ["two"])), server("two", node("a", "KEYA", ["one"]))
+    states = trust([one], [one, two])[0]
+    assert [state[0] for state in states] == [[gate("one two", "a", "KEYA")], [gate("one two", "a", "KEYA")] * 2]
+    assert trust([one], [two], [one, two])[1] == 0
