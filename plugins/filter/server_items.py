@@ -29,6 +29,10 @@ options:
       - A standby that has not told it, since it is down or outside of C(--limit), is not among C(nodes), and C(nodes_complete) is false.
       - Not given, all servers are returned as the inventory describes them.
     type: dict
+  secrets:
+    description:
+      - C(hostvars). Given, items have their C(passwords), which the map leaves out.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -48,13 +52,16 @@ _value:
 """
 
 
-def server_items(inventory_map, barman_host, hostvars=None):
+def server_items(inventory_map, barman_host, hostvars=None, secrets=None):
     """Return the items of barman_server_servers for one Barman host; see DOCUMENTATION."""
     items = []
     for name, server in sorted(inventory_map["servers"].items()):
         if server["barman_host"] != barman_host:
             continue
         item = dict(server["options"])
+        passwords = _passwords(server, secrets) if secrets is not None else None
+        if passwords:
+            item["passwords"] = passwords
         if hostvars is not None and server["postgres_host"]:
             identity = hostvars[server["postgres_host"]].get("pg_primary_identity")
             if not identity:
@@ -65,6 +72,13 @@ def server_items(inventory_map, barman_host, hostvars=None):
             item["nodes_complete"] = all(nodes)
         items.append(item)
     return items
+
+
+def _passwords(server, secrets):
+    """Those of the last that gives any, in the order of the filter server_map."""
+    given = [secrets[server["postgres_host"]].get("pg_primary_barman_server")] if server["postgres_host"] else []
+    given += [one for one in secrets[server["barman_host"]].get("barman_server_servers") or [] if one.get("name") == server["name"]]
+    return next((dict(one["passwords"]) for one in reversed(given) if one and one.get("passwords")), None)
 
 
 def _node(inventory_map, hostvars, host):

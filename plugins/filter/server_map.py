@@ -52,7 +52,7 @@ _value:
         - The Barman servers by name. Each has C(name), C(postgres_host) (inventory name of the primary, null if there is none),
           C(standbys) (inventory names),
           C(barman_host) (inventory name), C(barman_address), C(address), C(ssh_port), C(remote_ssh_command) and
-          C(options) (its item of C(barman_server_servers)).
+          C(options) (its item of C(barman_server_servers), without C(passwords)).
       type: dict
     nodes:
       description:
@@ -184,6 +184,8 @@ def _finish(server, hostvars, problems):
             problems.append(f"server {name}: {option!r} is not an option of barman_server_servers. {advice} (Options of Barman itself go into its 'settings'.)")
     if not options.get("host") and options.get("state") != "absent":
         problems.append(f"server {name}: no PostgreSQL host belongs to it. Give its item of barman_server_servers a 'host', or state: absent.")
+    # What is no secret is shown by a verbose run and kept as a fact; the filter server_items brings the passwords where they are needed.
+    options.pop("passwords", None)
     server["options"] = options
 
 

@@ -107,3 +107,16 @@ def test_a_standby_that_is_silent_is_not_forgotten():
     assert [(len(item["nodes"]), item["nodes_complete"]) for item in server_items(found, "copia", told)] == [(1, False)]
     told["bd2"] = told["bd"]
     assert [(len(item["nodes"]), item["nodes_complete"]) for item in server_items(found, "copia", told)] == [(2, True)]
+
+
+def test_passwords_are_not_in_the_map():
+    hosts = {
+        "copia": {"barman_server_servers": [{"name": "bd", "passwords": {"user": "one"}}, {"name": "far", "host": "far", "passwords": {"user": "two"}}]},
+        "bd": {"pg_primary_barman_server": {"passwords": {"user": "other"}}},
+        "bd2": {"pg_primary_barman_server": {"passwords": {"user": "three"}}}, "bd3": {},
+    }
+    found = read(hosts, postgres=("bd", "bd2", "bd3"))
+    assert found["problems"] == [] and "passwords" not in str(found)
+    given = {item["name"]: item.get("passwords", {}).get("user") for item in server_items(found, "copia", secrets=hosts)}
+    assert given == {"bd": "one", "far": "two", "bd2": "three", "bd3": None}
+    assert "passwords" not in str(server_items(found, "copia"))
