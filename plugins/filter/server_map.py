@@ -63,6 +63,7 @@ _value:
 
 import difflib
 import re
+from collections.abc import Mapping
 
 NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,62}")
 ADDRESS = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:%-]{0,252}")
@@ -92,11 +93,16 @@ def server_map(hostvars, barman_hosts, postgres_hosts):
         nodes[host] = _node(host, hostvars, barman_hosts, problems)
         _add_node(servers, host, nodes[host], problems)
     for host in barman_hosts:
-        for item in hostvars[host].get("barman_server_servers") or []:
+        items = hostvars[host].get("barman_server_servers") or []
+        if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
+            problems.append(f"{host}: barman_server_servers is {str(items)[:100]!r}; it is a list of items such as {{name: main, host: db1}}.")
+            continue
+        for item in items:
             _add_item(servers, host, item, problems)
     for server in servers.values():
         _finish(server, hostvars, problems)
-    return dict(problems=problems, servers=servers, nodes=nodes)
+    # What is wrong with a Barman host is found again by each of its PostgreSQL hosts.
+    return dict(problems=list(dict.fromkeys(problems)), servers=servers, nodes=nodes)
 
 
 def _node(host, hostvars, barman_hosts, problems):
@@ -106,7 +112,7 @@ def _node(host, hostvars, barman_hosts, problems):
         role=str(said.get("pg_primary_role") or "primary"),
         barman_host=said.get("pg_primary_barman_host") or (barman_hosts[0] if len(barman_hosts) == 1 else None),
         address=str(said.get("pg_primary_address") or said.get("ansible_host") or host),
-        ssh_port=_port(said),
+        ssh_port=_port(host, said, problems),
         barman_address=None, barman_ssh_port=None,
     )
     if node["role"] not in ("primary", "standby"):
@@ -116,7 +122,7 @@ def _node(host, hostvars, barman_hosts, problems):
     barman = node["barman_host"]
     if barman in barman_hosts:
         node["barman_address"] = str(said.get("pg_primary_barman_address") or hostvars[barman].get("ansible_host") or barman)
-        node["barman_ssh_port"] = _port(hostvars[barman])
+        node["barman_ssh_port"] = _port(barman, hostvars[barman], problems)
         _check(host, "pg_primary_barman_address", node["barman_address"], ADDRESS, problems)
     elif barman:
         problems.append(f"{host}: pg_primary_barman_host is {barman!r}, which is no Barman host. Those are: {', '.join(barman_hosts) or 'none'}.")
@@ -170,10 +176,15 @@ def _finish(server, hostvars, problems):
         options.update(host=server["address"], ssh_port=server["ssh_port"])
         for option, variable in (
             ("user", "pg_primary_barman_user"), ("streaming_user", "pg_primary_streaming_user"), ("archive_method", "pg_primary_archive_method"),
+            ("database", "pg_primary_barman_database"),
         ):
             if said.get(variable):
                 options[option] = said[variable]
-        options.update(said.get("pg_primary_barman_server") or {})
+        more = said.get("pg_primary_barman_server") or {}
+        if isinstance(more, Mapping):
+            options.update(more)
+        else:
+            problems.append(f"{host}: pg_primary_barman_server is {str(more)[:100]!r}; it is a dict of options such as {{schedule: {{every: 1h}}}}.")
     elif server["standbys"]:
         problems.append(f"server {name} has standbys ({', '.join(server['standbys'])}) and no primary. Give one of them pg_primary_role: primary.")
     options.update(server["options"], name=name)
@@ -196,8 +207,15 @@ def _server(name, barman_host):
     )
 
 
-def _port(said):
-    return int(said.get("pg_primary_ssh_port") or said.get("barman_server_ssh_port") or said.get("ansible_port") or 22)
+def _port(host, said, problems):
+    for variable in ("pg_primary_ssh_port", "barman_server_ssh_port", "ansible_port"):
+        value = said.get(variable)
+        if value:
+            if re.fullmatch(r"[0-9]{1,5}", str(value)) and 0 < int(value) < 65536:
+                return int(value)
+            problems.append(f"{host}: {variable} is {str(value)[:100]!r}; a port is a number from 1 to 65535.")
+            break
+    return 22
 
 
 def _check(host, what, value, pattern, problems):

@@ -21,6 +21,10 @@ def test_ten_lines_are_enough():
     assert server["remote_ssh_command"] == "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10 postgres@10.0.0.3"
 
 
+def test_barman_connects_to_the_database_that_lets_it_in():
+    assert read({"bd": {"pg_primary_barman_database": "monitor"}})["servers"]["bd"]["options"]["database"] == "monitor"
+
+
 def test_inventory_names_are_the_last_resort():
     assert read({})["servers"]["bd"]["barman_address"] == "copia"
 
@@ -73,6 +77,13 @@ def test_items_are_laid_over_what_the_inventory_says():
     ({"copia": {"barman_server_servers": [{"name": "x"}]}}, {}, ["server x", "'host'"]),
     ({"copia": {"barman_server_servers": [{"name": "bd", "state": "absent"}]}}, {}, ["absent", "bd"]),
     ({"copia": {"barman_server_servers": [{"name": "-rf"}]}}, {}, ["'-rf'"]),
+    ({"copia": {"barman_server_servers": "x"}}, {}, ["copia", "'x'", "list"]),
+    ({"copia": {"barman_server_servers": {"name": "bd"}}}, {}, ["copia", "list"]),
+    ({"copia": {"barman_server_servers": ["bd"]}}, {}, ["copia", "list"]),
+    ({"bd": {"pg_primary_barman_server": "every: 1h"}}, {}, ["bd", "pg_primary_barman_server", "dict"]),
+    ({"bd": {"ansible_port": "ssh"}}, {}, ["bd: ansible_port is 'ssh'", "65535"]),
+    ({"bd": {"pg_primary_ssh_port": 70000}}, {}, ["pg_primary_ssh_port is '70000'"]),
+    ({"copia": {"ansible_port": "22x"}}, {}, ["copia: ansible_port is '22x'"]),
 ])
 def test_what_does_not_fit_is_named(hosts, groups, words):
     problems = " ".join(read(hosts, **groups)["problems"])
