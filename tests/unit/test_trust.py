@@ -85,8 +85,11 @@ def test_a_standby_that_is_silent_keeps_its_lines(trust):
 
 def test_a_cluster_under_a_new_name_gets_through(trust):
     old, new = [server("old", node("a", "KEYA"))], [server("new", node("a", "KEYA"))]
-    states = trust(old, new, old, old + new)[0]
-    assert [state[0] for state in states] == [[gate("old", "a", "KEYA")], [gate("new", "a", "KEYA")], [gate("old", "a", "KEYA")], [gate("new old", "a", "KEYA")] * 2]
+    gone = [dict(name="old", state="absent"), server("bare", dict(address="b", public_key=""))]
+    states = trust(old, new, gone, old, old + new)[0]
+    assert [state[0] for state in states] == [
+        [gate("old", "a", "KEYA")], [gate("new", "a", "KEYA")], [gate("new", "a", "KEYA")], [gate("old", "a", "KEYA")], [gate("new old", "a", "KEYA")] * 2,
+    ]
     assert trust(old + new)[1] == 0
 
 
