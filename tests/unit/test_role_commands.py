@@ -4,6 +4,7 @@
 """The commands that the role barman_server installs, rendered and run with a Barman that only says what it was asked."""
 from __future__ import annotations
 
+import grp
 import os
 import subprocess
 from pathlib import Path
@@ -28,6 +29,7 @@ def _command(tmp_path):
         script = tmp_path / name
         script.write_text(environment.from_string((TEMPLATES / f"{name}.sh.j2").read_text()).render(
             ansible_managed="managed", __barman_server_executable=str(barman), __barman_server_configuration=CONFIG, barman_server_home=str(tmp_path / "home"),
+            __barman_server_directory=str(tmp_path / "barman.d"), barman_server_user=grp.getgrgid(os.getgid()).gr_name,
         ))
         for file in (script, barman, logger):
             file.chmod(0o755)
@@ -112,3 +114,12 @@ def test_it_is_skipped_while_the_one_before_runs(command):
         assert "still running" in command.log()
         holder.communicate("\n")
     assert command("scheduled-backup", "main").stdout == "[-q][backup][main]"
+
+
+def test_a_configuration_that_is_tried_is_shown_to_nobody_else(command, tmp_path):
+    (tmp_path / "barman.d").mkdir()
+    (tmp_path / "barman.d" / "main.conf").write_text("[main]\n")
+    (tmp_path / "new.conf").write_text("[barman]\n")
+    (tmp_path / "barman").write_text(f'#!/bin/sh\nstat -c %a "${{2%/*}}" >>{tmp_path}/modes\n')
+    assert command("check-config", tmp_path / "new.conf").returncode == 0
+    assert set((tmp_path / "modes").read_text().split()) == {"750"}
