@@ -8,7 +8,6 @@ import getpass
 import grp
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ PLAY = """
       loop_control: {loop_var: barman_server_servers, index_var: number}
 """
 RUN = """
+- ansible.builtin.debug: {msg: NEXT}
 - ansible.builtin.include_role: {name: %s, tasks_from: trust}
 - ansible.builtin.command: cp -r .ssh {{ number }}
   changed_when: false
@@ -49,20 +49,18 @@ def _trust(tmp_path):
     (tmp_path / "run.yml").write_text(RUN % (TREE / "roles" / "barman_server"))
 
     def run(*runs):
-        """The lines of the two files after each of these runs, and how much they changed in all."""
+        """After each of these runs the lines of the two files, and how many tasks it has changed."""
         variables = dict(
             runs=runs, __barman_server_user_home=str(tmp_path), barman_server_user=USER, ansible_connection="local",
             ansible_python_interpreter=sys.executable,
         )
         done = subprocess.run(
             [Path(sys.executable).parent / "ansible-playbook", "-i", "localhost,", "-e", json.dumps(variables), "play.yml"],
-            capture_output=True, text=True, check=False, cwd=tmp_path, env=dict(os.environ, ANSIBLE_CONFIG=str(TREE / "ansible.cfg")),
+            capture_output=True, text=True, check=False, cwd=tmp_path, env=dict(os.environ, ANSIBLE_CONFIG=str(TREE / "ansible.cfg"), ANSIBLE_PIPELINING="1"),
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        states = [[_lines(tmp_path / str(number) / file) for file in ("authorized_keys", "known_hosts")] for number in range(len(runs))]
-        for number in range(len(runs)):
-            shutil.rmtree(tmp_path / str(number))
-        return states, done.stdout.count("changed: ")
+        changes = [text.count("changed: [") for text in done.stdout.split('"msg": "NEXT"')[1:]]
+        return [[*(_lines(tmp_path / str(number) / file) for file in ("authorized_keys", "known_hosts")), count] for number, count in enumerate(changes)]
     return run
 
 
@@ -77,24 +75,22 @@ def gate(servers, name, key):
 def test_a_standby_that_is_silent_keeps_its_lines(trust):
     both = [server("main", node("a", "KEYA"), node("b", "KEYB"))]
     alone = [server("main", node("a", "KEYC"), nodes_complete=False)]
-    told = [gate("main", "a", "KEYA"), gate("main", "b", "KEYB")], ["a ssh-ed25519 HOSTa", "b ssh-ed25519 HOSTb"]
-    states = trust(both, both, alone)[0]
-    assert states == [list(told), list(told), [[gate("main", "a", "KEYC"), *told[0]], told[1]]]
-    assert trust(alone)[1] == 0
+    keys, hosts = [gate("main", "a", "KEYA"), gate("main", "b", "KEYB")], ["a ssh-ed25519 HOSTa", "b ssh-ed25519 HOSTb"]
+    more = [gate("main", "a", "KEYC"), *keys]
+    assert trust(both, alone, alone, both) == [[keys, hosts, 2], [more, hosts, 1], [more, hosts, 0], [keys, hosts, 1]]
 
 
 def test_a_cluster_under_a_new_name_gets_through(trust):
     old, new = [server("old", node("a", "KEYA"))], [server("new", node("a", "KEYA"))]
     gone = [dict(name="old", state="absent"), server("bare", dict(address="b", public_key=""))]
-    states = trust(old, new, gone, old, old + new)[0]
-    assert [state[0] for state in states] == [
-        [gate("old", "a", "KEYA")], [gate("new", "a", "KEYA")], [gate("new", "a", "KEYA")], [gate("old", "a", "KEYA")], [gate("new old", "a", "KEYA")] * 2,
-    ]
-    assert trust(old + new)[1] == 0
+    states = trust(old, new, new, old, gone, old + new)
+    olds, news = [gate("old", "a", "KEYA")], [gate("new", "a", "KEYA")]
+    assert [state[0] for state in states] == [olds, news, news, olds, [], [gate("new old", "a", "KEYA")] * 2]
+    assert [bool(state[2]) for state in states] == [True, True, False, True, True, True]
 
 
 def test_two_clusters_of_one_host_get_through_whatever_the_limit_is(trust):
     one, two = server("one", node("a", "KEYA", ["two"])), server("two", node("a", "KEYA", ["one"]))
-    states = trust([one], [one, two])[0]
-    assert [state[0] for state in states] == [[gate("one two", "a", "KEYA")], [gate("one two", "a", "KEYA")] * 2]
-    assert trust([one], [two], [one, two])[1] == 0
+    states = trust([one], [one, two], [two])
+    line = gate("one two", "a", "KEYA")
+    assert [(state[0], bool(state[2])) for state in states] == [([line], True), ([line] * 2, True), ([line] * 2, False)]
