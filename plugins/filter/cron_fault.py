@@ -11,8 +11,8 @@ version_added: 0.1.0
 short_description: What cron would not read in an expression
 description:
   - cron reads no line at all of a file of which it cannot read one, so one wrong expression would stop the others too.
-  - Five fields are right, minute, hour, day of the month, month and day of the week. Each is a list of V(*), numbers and ranges, the last two of these
-    with a step (V(*/5), V(9-17/2)), or the name of one month or weekday.
+  - Five fields are right, minute, hour, day of the month, month and day of the week. Each is a list of V(*), numbers and ascending ranges, the first and
+    the last of these perhaps with a step (V(*/5), V(9-17/2)). Months and weekdays have names too (V(mon-fri); Sunday is 0, so V(sat-sun) does not ascend).
 options:
   _input:
     description: The expression.
@@ -42,6 +42,7 @@ NICKNAMES = {
     "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0", "@daily": "0 0 * * *", "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+WORD = re.compile(r"[a-z]+")
 PART = re.compile(r"(?:\*|(?P<first>[0-9]{1,2})(?:-(?P<last>[0-9]{1,2}))?)(?:/(?P<step>[0-9]{1,2}))?")
 
 
@@ -55,9 +56,10 @@ def cron_fault(expression):
     if len(fields) != len(FIELDS):
         return f"It has {len(fields)} fields, and has to have five: {', '.join(field[0] for field in FIELDS)}; for example '30 2 * * *'."
     for value, (name, least, most, names) in zip(fields, FIELDS):
-        if value.lower() not in names and not all(_is_right(part, least, most) for part in value.split(",")):
-            words = f", or one of {', '.join(names)} alone" if names else ""
-            return f"Its {name} {value!r} has to be *, {least} to {most}, a range such as {least}-{most}, */2, or a list of these{words}."
+        numbers = WORD.sub(lambda word, names=names, least=least: str(least + names.index(word[0])) if word[0] in names else word[0], value.lower())
+        if not all(_is_right(part, least, most) for part in numbers.split(",")):
+            words = f", or of names: {', '.join(names)}" if names else ""
+            return f"Its {name} {value!r} has to be *, {least} to {most}, an ascending range such as {least}-{most}, */2, or a list of these{words}."
     return ""
 
 
