@@ -265,7 +265,7 @@ class Cuts:
         code, report = self.play(playbook, place=place, do=do, later=later)
         self.heal(kind, host)
         said = f"{report.get('outcome')}: {report.get('message')}"
-        if code == 0:
+        if code == 0 or self.is_over(playbook, report):
             return f"{place} {kind}: the run came to its end all the same", [], "done"
         wrong = [f"not cut: {said}"] if kind == "kill" and code != -signal.SIGKILL else []
         for _attempt in range(5):
@@ -286,10 +286,13 @@ class Cuts:
     def finish(self, playbook):
         """Run it to its end; what is wrong with that."""
         code, report = self.play(playbook)
-        outcome, message = report.get("outcome"), report.get("message")
-        # The cut came when all was done, and before it could be said.
-        done = code == 0 and outcome == "DONE" or playbook != "recover" and outcome == "REFUSED" and " already" in message
-        return [] if done else [f"{playbook} ended with {code}, {outcome}: {message}"]
+        done = code == 0 and report.get("outcome") == "DONE" or self.is_over(playbook, report)
+        return [] if done else [f"{playbook} ended with {code}, {report.get('outcome')}: {report.get('message')}"]
+
+    @staticmethod
+    def is_over(playbook, report):
+        """Whether a cut before this run came when all was done, and before it could be said."""
+        return playbook != "recover" and report.get("outcome") == "REFUSED" and " already" in report.get("message", "")
 
     def begin(self, runs):
         """Some life, and the hosts come to where the cuts begin."""

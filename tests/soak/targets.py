@@ -132,7 +132,7 @@ class Targets:
             points = [event["name"] for event in ledger.events[branch] if event["kind"] == "point" and event["name"].startswith(f"soak_{self.seed}_")]
             target["value"] = roll.choice(points) if points and roll.random() < 0.9 else "soak_nobody_made_it"
         if roll.random() < 0.4 or kind != "time" and roll.random() < 0.4:
-            target["timeline"] = branch if roll.random() < 0.7 else roll.choice(sorted(ledger.branches) + [max(ledger.branches) + 5])
+            target["timeline"] = branch if roll.random() < 0.7 else roll.choice(sorted(ledger.archived) + [max(ledger.branches) + 5])
         if kind in ("time", "lsn", "xid") and roll.random() < 0.35:
             target["exclusive"] = True
         mine = [backup["id"] for backup in self.backups if backup["id"] not in self.known]
