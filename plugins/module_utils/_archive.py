@@ -84,23 +84,19 @@ class Archive:
         low, high = bisect.bisect_left(self.names, first), bisect.bisect_right(self.names, last)
         return self._sums[high] - self._sums[low] if high > low else 0
 
-    def refused(self, names, cluster):
-        """Which of these segments have come once more with other content, as far as those are known to be of this cluster (a system identifier)."""
-        return sorted({name for name, identifier in self.duplicates if identifier in (None, cluster)} & set(names))
+    def refused(self, cluster):
+        """The names of segments that were refused because the archive had other WAL of that name.
+
+        A refused segment of another system identifier than the one given (cluster) belongs to another cluster and says nothing about this one.
+        """
+        return {name for name, identifier in self.duplicates if identifier in (None, cluster)}
 
     def has_duplicate(self, backup):
-        """Whether WAL that the backup needs was refused because the archive had other WAL of that name.
-
-        A refused segment of another system identifier than the backup's belongs to another cluster and says nothing
-        about this backup.
-        """
+        """Whether WAL that the backup needs was refused."""
         begin, end = backup["begin_wal"], backup["end_wal"]
         if not (begin and end):
             return False
-        return any(
-            begin <= name <= end and name[:8] == begin[:8] and identifier in (None, backup["system_identifier"])
-            for name, identifier in self.duplicates
-        )
+        return any(begin <= name <= end and name[:8] == begin[:8] for name in self.refused(backup["system_identifier"]))
 
 
 def read_archive(server):

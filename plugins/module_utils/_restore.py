@@ -97,7 +97,7 @@ class Restore:
             wal = required_wal(server, backup, self.target, timeline, place) if place else wal
         findings = _plan.catalogue_findings(server, configured.active, backup, why, wal, self.barman.version)
         if backup:
-            refused = archive.refused(wal["names"][:-1], backup["system_identifier"])
+            refused = sorted(archive.refused(backup["system_identifier"]).intersection(wal["names"][:-1]))
             findings += filter(None, [
                 _plan.snapshot_finding(backup, options["extra_args"]), _plan.twice_finding(refused, configured.directory("errors_directory"))])
         if backup and not server["problem"]:

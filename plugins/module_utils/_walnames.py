@@ -136,10 +136,10 @@ def describe(entry, timeline, catalogues, wanted):
         "commit": _written(entry, names),
     }
     grave_kinds = set(KINDS[:2]) & set(wanted.kinds)
-    grave = [relation for kind in grave_kinds for relation in done[kind]]
-    nameless = [relation for relation in grave if relation["name"] is None]
+    lost = [relation for kind in grave_kinds for relation in done[kind]]
+    nameless = [relation for relation in lost if relation["name"] is None]
     if wanted.name and not any(wanted.fits(relation) for kind in KINDS for relation in done[kind]):
-        exchanged = [relation for relation in grave if (relation["database_oid"], str(relation["oid"])) in wanted.exchanged]
+        exchanged = [relation for relation in lost if (relation["database_oid"], str(relation["oid"])) in wanted.exchanged]
         wanted.unnamed += any(map(wanted.may_be, nameless)) or bool(grave_kinds) and any(map(wanted.fits, mixed)) or bool(exchanged)
         wanted.unnamed_databases += [one["database"] for one in nameless if not (one["oid"] or one["path"]) and wanted.in_database(one)]
     done = {kind: [relation for relation in relations if wanted.fits(relation)] for kind, relations in done.items()}
