@@ -65,6 +65,8 @@ import difflib
 import re
 from collections.abc import Mapping
 
+from ansible_collections.pgrescue.barman.plugins.module_utils._secret import redact
+
 NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,62}")
 ADDRESS = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:%-]{0,252}")
 
@@ -197,6 +199,11 @@ def _finish(server, hostvars, problems):
         problems.append(f"server {name}: no PostgreSQL host belongs to it. Give its item of barman_server_servers a 'host', or state: absent.")
     # What is no secret is shown by a verbose run and kept as a fact; the filter server_items brings the passwords where they are needed.
     options.pop("passwords", None)
+    settings = options.get("settings")
+    for option, value in dict(settings if isinstance(settings, Mapping) else {}).items():
+        if str(option).endswith("conninfo") and redact(value) != value:
+            problems.append(f"server {name}: 'settings' has a password in {option}, which would stand in logs. Take it out, and give it in 'passwords'.")
+            options["settings"] = redact(dict(settings))
     server["options"] = options
 
 

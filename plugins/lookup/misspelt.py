@@ -48,7 +48,7 @@ def misspelt(given, known):
     found = []
     for name in sorted(one for one in set(given) - set(known) if not one.startswith(OTHERS)):
         near = [one for one in known if one == f"target_{name}" and name != "name" or len(name) > 5 and one.startswith(name)]
-        near = near or get_close_matches(name, known, 1, cutoff=0.75)
+        near = near or get_close_matches(name, known, 1, cutoff=0.82)
         if near:
             found.append(dict(given=name, meant=near[0]))
     return found

@@ -31,6 +31,7 @@ def test_what_was_meant(given, meant):
 @pytest.mark.parametrize("given", [
     [], KNOWN, ["awx_job_id", "awx_user_name", "tower_job_template_name", "awx_inventory_id"], ["ansible_user", "ansible_port"],
     ["pg_primary_server_name", "barman_server_user", "pitr_target_time"], ["_raw_params"], ["name", "env", "ticket", "owner", "tpch_scale"],
+    ["port", "reports_to"],
 ])
 def test_what_is_no_mistake(given):
     assert misspelt(given, KNOWN) == []

@@ -131,3 +131,17 @@ def test_passwords_are_not_in_the_map():
     given = {item["name"]: item.get("passwords", {}).get("user") for item in server_items(found, "copia", secrets=hosts)}
     assert given == {"bd": "one", "far": "two", "bd2": "three", "bd3": None}
     assert "passwords" not in str(server_items(found, "copia"))
+
+
+@pytest.mark.parametrize("conninfo", ["host=bd user=barman password=geheim", "postgresql://barman:geheim@bd/postgres"])
+def test_a_password_in_the_settings_is_refused_and_not_shown(conninfo):
+    settings = {"streaming_conninfo": conninfo, "path_prefix": "/opt/bin"}
+    found = read({"copia": {"barman_server_servers": [{"name": "bd", "settings": settings}]}})
+    assert [problem.startswith("server bd: 'settings' has a password in streaming_conninfo") for problem in found["problems"]] == [True]
+    assert "geheim" not in str(found) and found["servers"]["bd"]["options"]["settings"]["path_prefix"] == "/opt/bin"
+
+
+def test_settings_without_a_password_are_as_they_were_given():
+    settings = {"conninfo": "host=bd user=barman passfile=/etc/barman.pgpass", "custom_compression_filter": "gzip -9"}
+    found = read({"copia": {"barman_server_servers": [{"name": "bd", "settings": settings}]}})
+    assert found["problems"] == [] and found["servers"]["bd"]["options"]["settings"] == settings
