@@ -35,7 +35,9 @@ def read_server(server, archive, include_wal=False, windows=True):
     backups = read_backups(server, archive)
     segment_bytes = next((backup["wal_segment_bytes"] for backup in reversed(backups) if backup["begin_wal"]), DEFAULT_SEGMENT_BYTES)
     timelines = read_timelines(archive, backups)
-    tree = Tree(timelines, segment_bytes, by_timeline(archive.available, segment_bytes))
+    # Of a segment that came twice nobody knows whose history follows it.
+    twice = archive.refused(next((backup["system_identifier"] for backup in reversed(backups) if backup["system_identifier"]), None))
+    tree = Tree(timelines, segment_bytes, by_timeline(archive.available, segment_bytes), by_timeline(twice, segment_bytes))
     ends = WalEnds(server, archive, backups, tree)
     stretches = read_windows(timelines, backups, tree, ends) if windows else []
     return dict(

@@ -313,7 +313,7 @@ def _why_not(server, moment, branch, inside):
     if hole:
         return f"{text}; then WAL {hole['first']} to {hole['last']} is missing ({hole['reason']}). Choose an earlier instant."
     if last["note"]:
-        return f"{text}; then WAL is damaged: {last['note']}. Choose an earlier instant."
+        return f"{text}; WAL after it is not counted: {last['note']}. Choose an earlier instant."
     current = any(entry["current"] for entry in server["timelines"] if entry["timeline"] == branch)
     return (
         f"{text}. Choose an earlier instant, or type target_latest=true{'' if current else f' target_timeline={branch}'} for everything that is archived."

@@ -82,14 +82,16 @@ def _ancestors(text):
 class Tree:
     """The tree of timelines, and which segments of each branch are whole stretches.
 
-    timelines: timelines[] of the contract; segments: timeline -> sorted running numbers of the archived segments.
+    timelines: timelines[] of the contract; segments: timeline -> sorted running numbers of the archived segments; ends: the same of those
+    with which a stretch ends, although the next one is there.
     """
 
-    def __init__(self, timelines, segment_bytes, segments=None):
+    def __init__(self, timelines, segment_bytes, segments=None, ends=None):
         self.size = segment_bytes
         self.parents = {entry["timeline"]: entry["parent"] for entry in timelines}
         self.switches = {entry["timeline"]: entry["switch_lsn"] and parse_lsn(entry["switch_lsn"]) for entry in timelines}
-        self.runs = {number: _runs(numbers) for number, numbers in (segments or {}).items()}
+        self.ends = ends or {}
+        self.runs = {number: _runs(numbers, self.ends.get(number, ())) for number, numbers in (segments or {}).items()}
 
     def line(self, timeline):
         """A timeline and its ancestors, itself first."""
@@ -113,6 +115,11 @@ class Tree:
         """The running number of the segment that holds the timeline's beginning; 0 for the first timeline."""
         switch = self.switches.get(timeline)
         return switch // self.size if switch else 0
+
+    def heirs(self, timeline, number):
+        """The timelines that left this one in a segment, the one that holds most of it first."""
+        found = [child for child, parent in self.parents.items() if parent == timeline and self.switches[child] and self.fork(child) == number]
+        return sorted(found, key=self.switches.get, reverse=True)
 
     def segment(self, lsn):
         """The running number of the segment that holds an LSN given as text."""
@@ -188,10 +195,10 @@ def gap(timeline, first, last, segment_bytes, reason):
     )
 
 
-def _runs(numbers):
+def _runs(numbers, ends):
     runs = []
     for number in numbers:
-        if runs and number == runs[-1][1] + 1:
+        if runs and number == runs[-1][1] + 1 and runs[-1][1] not in ends:
             runs[-1] = (runs[-1][0], number)
         else:
             runs.append((number, number))

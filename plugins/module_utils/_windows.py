@@ -5,7 +5,8 @@
 
 A window belongs to a timeline's own part, from its promotion on; what happened before is the parent's. It begins at the
 end of the first good backup in it, or at the promotion when WAL leads there without a hole from an ancestor's backup. It
-ends with the last commit or abort in the last segment before a hole, or before damage: PostgreSQL stops only at such a record.
+ends with the last commit or abort in the last segment before a hole, or before damage: PostgreSQL stops only at such a record. It ends too
+with a segment that came twice.
 """
 from __future__ import annotations
 
@@ -127,8 +128,15 @@ def _window(entry, run, led_in, own, tree, ends):
         end_time=_iso(end.commit_time),
         end_lsn=end.lsn,
         backup_ids=[backup["backup_id"] for backup in led_in + own],
-        note=end.reason,
+        note=end.reason or _twice(tree, entry["timeline"], run[1]),
     )
+
+
+def _twice(tree, timeline, last):
+    """Why a window ends with a segment although the next one is there; None if it is not."""
+    if last not in tree.ends.get(timeline, ()) or not tree.run_at(timeline, last + 1):
+        return None
+    return f"{segment_name(timeline, last, tree.size)} came once more with other content, so what follows it may be of another history"
 
 
 def _iso(value):

@@ -330,7 +330,8 @@ servers:
           returned: when O(include_wal=true)
     windows:
       description:
-        - Stretches of time in which every instant can be reached, by timeline. A hole in the WAL ends one, the next good backup begins another.
+        - Stretches of time in which every instant can be reached, by timeline. A hole in the WAL ends one, and so does a segment that came once more with
+          other content; the next good backup begins another.
         - A window is about a timeline's own part; what was before its promotion is in the windows of its parent.
       type: list
       elements: dict

@@ -369,6 +369,29 @@ def test_duplicates(world, own, good):
     assert (third["backup_id"] in [number for window in server["windows"] for number in window["backup_ids"]]) is good
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_what_follows_a_segment_that_came_twice_is_not_counted(world, own):
+    """The plan is red there (wal_twice), so the moment must not be called reachable; a backup that began after it is good again."""
+    server = world.server()
+    first, _second, third = [backup for backup in server["backups"] if backup["good"]]
+    window, twice = server["windows"][2], segments(world, 3)[0].name
+    identifier = int(third["system_identifier"] or 0) if own else 4711
+    segment(world.directory / "main" / "errors" / f"{twice}.20261123T050000Z.duplicate", SEGMENT_BYTES, identifier)
+    after = world.server(include_wal=True)
+    assert after["wal"]["missing"] == [] and after["windows"][:2] == server["windows"][:2]
+    if not own:
+        assert after["windows"][2:] == [window]
+        return
+    led_in, later = after["windows"][2:]
+    assert led_in["backup_ids"] == [first["backup_id"]] and led_in["note"].startswith(f"{twice} came once more")
+    assert later["backup_ids"] == [third["backup_id"]] and (later["end_time"], later["end_lsn"], later["note"]) == (window["end_time"], window["end_lsn"], None)
+    between = datetime.fromisoformat(third["end_time"]) - timedelta(microseconds=1)
+    assert reachable(server, between)["reachable"]
+    verdict = reachable(after, between)
+    assert not verdict["reachable"] and twice in verdict["why"]
+    assert choose_backup(after, target("lsn", value=window["end_lsn"]))[0] == third
+
+
 @pytest.mark.parametrize("parent, good", [("second", True), ("none", False)])
 def test_an_incremental_backup_is_as_good_as_what_it_builds_on(world, parent, good):
     second, third = [backup["backup_id"] for backup in world.server()["backups"] if backup["good"]][1:]
