@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from ._wal import (
     TRANSACTION_END, WalError, at_once, format_lsn, parse_lsn, provide, run_waldump, segment_name, segment_number,
@@ -19,6 +19,8 @@ from ._waldump import XIDS, matches, restore_points
 
 SNAPSHOT = re.compile(r"desc: RUNNING_XACTS nextXid (\d+)")
 SEGMENTS_AT_ONCE = 64
+# Servers that commit side by side do not write in the order of the times that they have taken.
+ASCENDING = timedelta(seconds=1)
 
 
 def locate(source, backups, timeline, target, names):
@@ -42,19 +44,35 @@ def locate(source, backups, timeline, target, names):
     return found
 
 
-def stops_by(source, timeline, begin, target, consistent):
-    """The LSN, as a number, of a record at which PostgreSQL stops for a target of type time, if it has not stopped before; None when the archive
-    has none. Times in WAL do not quite ascend, so an earlier record may be such a one too.
+def stops_by(source, timeline, backup, target, guess, most):
+    """Where PostgreSQL stops for a target of type time: at the first commit later than that, in the order of WAL and not of time.
 
-    begin: the pair of timeline and running number of the segment with which to begin; consistent: the LSN, as a number, of the backup's end.
+    Pair of the commit's LSN as a number, None when the archive has none, and a commit of another time than its place in WAL would have it, because
+    the server's clock was wrong: None, or dict of lsn, time, and inside (whether it is in the backup, which is not consistent there).
+    guess: the pair of timeline and running number of a segment in whose neighbourhood the commit should be; most: of how many segments in the backup,
+    and of how many before the guess, it is asked.
     """
-    flat = _flat(source, timeline)
-    for number, batch in _batches(source, flat[flat.index(begin) if begin in flat else len(flat):], 1):
+    flat, stop = _flat(source, timeline), None
+    if guess not in flat:
+        return None, None
+    begin, consistent = parse_lsn(backup["begin_lsn"]), parse_lsn(backup["end_lsn"])
+    within = [one for one in flat if begin // source.size <= one[1] <= (consistent - 1) // source.size][:most]
+    near = [one for one in flat[max(0, flat.index(guess) - most):] if one[1] >= begin // source.size and one not in within]
+    for number, batch in [*_batches(source, within), *_batches(source, near, 1)]:
         for lsn, time in TRANSACTION_END.findall("\n".join(_lines(source, number, batch[0], batch[-1] + 1, "--rmgr=Transaction"))):
             position, when = parse_lsn(lsn), datetime.fromisoformat(time).replace(tzinfo=timezone.utc)
-            if consistent <= position < (batch[-1] + 1) * source.size and (when > target.utc or target.exclusive and when == target.utc):
-                return position
-    return None
+            if not begin <= position < (batch[-1] + 1) * source.size:
+                continue
+            late = when > target.utc or target.exclusive and when == target.utc
+            if late and position < consistent:
+                return None, dict(lsn=format_lsn(position), time=when, inside=True)
+            if late and stop is None:
+                stop = position
+            elif stop is not None and target.utc - when > ASCENDING:
+                return stop, dict(lsn=format_lsn(position), time=when, inside=False)
+        if stop is not None and (number, batch[-1]) >= guess:
+            break
+    return stop, None
 
 
 def elsewhere(source, timeline, target):
@@ -112,6 +130,9 @@ def _older(source, timeline, backup, xid):
 def _lines(source, timeline, first, last, *options):
     """pg_waldump's lines about the segments of one timeline from first to last, as far as they are there."""
     named = {number: _place(source.archive, segment_name(timeline, number, source.size)) for number in range(first, last + 1)}
+    for heir in source.tree.heirs(timeline, last):
+        # A branch begins with what its parent had written of the segment, which the parent itself may never have completed.
+        named[last] = named[last] or _place(source.archive, segment_name(heir, last, source.size))
     there = {number: path for number, path in named.items() if path}
     if not there:
         return []
@@ -119,8 +140,8 @@ def _lines(source, timeline, first, last, *options):
     # Else it waits five seconds for the segment that is not there (stretch in _wal).
     end = format_lsn((max(there) + 1) * source.size)
     with tempfile.TemporaryDirectory(prefix="pgrescue-wal-") as directory:
-        for path in there.values():
-            provide(path, os.path.join(directory, os.path.basename(path)[:24]))
+        for number, path in there.items():
+            provide(path, os.path.join(directory, segment_name(timeline, number, source.size)))
         command = [source.program, f"--path={directory}", f"--timeline={timeline}", *start, f"--end={end}", *options]
         lines = run_waldump(command).splitlines()
     gone = [path for path in there.values() if not os.path.exists(path)]

@@ -161,6 +161,29 @@ def twice_finding(refused, directory):
     ) if refused else None
 
 
+def order_finding(backup, place, disorder):
+    """Whether a time means one place in WAL; None if nothing speaks against it. place: the LSN where PostgreSQL stops; disorder: what stops_by() of _locate
+    has found.
+
+    PostgreSQL stops at the first commit that is later (recoveryStopsBefore in src/backend/access/transam/xlogrecovery.c), whatever comes after it.
+    """
+    if not disorder:
+        return None
+    at = f"the transaction at {disorder['lsn']} ended at {disorder['time'].isoformat()}"
+    if disorder["inside"]:
+        return finding(
+            "commit_times", False, f"{at} by the server's clock, and backup {backup['backup_id']} was not complete then",
+            "PostgreSQL would stop there, before the backup is consistent, and end with an error: the server's clock was ahead of Barman's.",
+            "Name the target by LSN or transaction: pg_wal_search_info shows which transactions ended when, in the order of WAL.",
+        )
+    return finding(
+        "commit_times", False, f"{at}, and before it in WAL, at {place}, is one later than the target",
+        f"The server's clock was set back between them. PostgreSQL would stop at {place}, and what was committed after that would be lost.",
+        f"Name the target by LSN or transaction: pg_wal_search_info shows which transactions ended when, in the order of WAL. For {place} itself type "
+        f"target_lsn={place} target_exclusive=true.",
+    )
+
+
 def listed_finding(gone, broken, server):
     """Whether all that Barman copies is there. It copies more than replay reads: whatever xlog.db lists of the target's timeline and of older ones.
 

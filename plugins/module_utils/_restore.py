@@ -32,6 +32,9 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._wal import (
 )
 from ansible_collections.pgrescue.barman.plugins.module_utils._walstream import of_server
 
+# Of how much WAL it is asked whether commits are in the order of their times.
+ORDERED_BYTES = 1 << 30
+
 
 def check_tablespace(name):
     """Return the name of a tablespace when Barman takes it in --tablespace NAME:LOCATION, else raise BarmanError. PostgreSQL allows nearly any name."""
@@ -91,15 +94,16 @@ class Restore:
         if options["additional_wal"]:
             extend(server, options["additional_wal"])
         backup, timeline, why, place = self._choose(configured, archive, server)
-        wal = required_wal(server, backup, self.target, timeline, place) if backup else None
+        wal, disorder = required_wal(server, backup, self.target, timeline, place) if backup else None, None
         if wal and self.target.type == "time":
-            place = self._stops_by(configured, archive, backup, timeline, wal)
+            place, disorder = self._stops_by(configured, archive, backup, timeline, wal)
             wal = required_wal(server, backup, self.target, timeline, place) if place else wal
         findings = _plan.catalogue_findings(server, configured.active, backup, why, wal, self.barman.version)
         if backup:
             refused = sorted(archive.refused(backup["system_identifier"]).intersection(wal["names"][:-1]))
             findings += filter(None, [
-                _plan.snapshot_finding(backup, options["extra_args"]), _plan.twice_finding(refused, configured.directory("errors_directory"))])
+                _plan.snapshot_finding(backup, options["extra_args"]), _plan.twice_finding(refused, configured.directory("errors_directory")),
+                _plan.order_finding(backup, place, disorder)])
         if backup and not server["problem"]:
             findings += self._archive_findings(configuration, backup, wal)
         if options["delta"]:
@@ -143,13 +147,17 @@ class Restore:
         return *choose_backup(server, self.target, backup_id, place), place
 
     def _stops_by(self, configured, archive, backup, timeline, wal):
-        """The LSN of a record at which PostgreSQL stops for a time, null when nobody knows: files are not as old as what is in them, as when they
-        came late, or xlog.db was made anew."""
-        begin = wal["last"] and (segment_timeline(wal["last"]), segment_number(wal["last"], backup["wal_segment_bytes"]))
+        """The LSN of the commit at which PostgreSQL stops for a time, null when nobody knows, and what is out of order before that (stops_by of _locate).
+
+        Files are not as old as what is in them, as when they came late, or xlog.db was made anew.
+        """
+        size, most = backup["wal_segment_bytes"], self.options["read_wal_bytes"]
+        guess = wal["last"] and (segment_timeline(wal["last"]), segment_number(wal["last"], size))
+        most = min(most or ORDERED_BYTES, ORDERED_BYTES) // size if self.options["read_wal"] else 0
         with suppress(WalError):
-            position = begin and stops_by(of_server(configured, archive), timeline, begin, self.target, parse_lsn(backup["end_lsn"]))
-            return format_lsn(position) if position else None
-        return None
+            position, disorder = stops_by(of_server(configured, archive), timeline, backup, self.target, guess, most)
+            return format_lsn(position) if position else None, disorder
+        return None, None
 
     def _bound(self, archive, backup, timeline, wal, place):
         """The LSN, as a number, up to which Barman shall copy WAL; None for all of it, as when replay may go on later, or nobody knows.

@@ -4,7 +4,9 @@
 """Where a transaction ended or a restore point lies, in lines that pg_waldump printed."""
 from __future__ import annotations
 
+import os
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -130,34 +132,71 @@ def test_nor_are_its_restore_points(monkeypatch):
     assert names == set()
 
 
-@pytest.mark.parametrize("moment, exclusive, consistent, place, read", [
-    ("05:00:01", False, 0, 0x30000A0, [(3, 4)]),
-    ("05:00:01.000001", False, 0, 0x30000D0, [(3, 4)]),
-    ("05:00:01.000001", True, 0, 0x30000A0, [(3, 4)]),
-    ("05:00:01", False, 0x30000B0, 0x30000D0, [(3, 4)]),           # not before the backup is consistent
-    ("05:00:03.5", False, 0, 0x4000028, [(3, 4), (4, 6)]),         # what begins in the next segment is found there
-    ("05:00:04.000001", False, 0, None, [(3, 4), (4, 6)]),
+def stopping(source, moment, exclusive=False, end="0/3000000", guess=(1, 3), most=9):
+    """stops_by of a backup that began with the segment 3."""
+    utc = datetime.strptime(f"2026-11-23 {moment} +0000", f"%Y-%m-%d %H:%M:%S{'.%f' if '.' in moment else ''} %z")
+    return _locate.stops_by(source, 1, dict(begin_lsn="0/3000000", end_lsn=end), SimpleNamespace(utc=utc, exclusive=exclusive), guess, most)
+
+
+@pytest.mark.parametrize("moment, exclusive, place, read", [
+    ("05:00:01", False, 0x30000A0, [(3, 4)]),
+    ("05:00:01.000001", False, 0x30000D0, [(3, 4)]),
+    ("05:00:01.000001", True, 0x30000A0, [(3, 4)]),
+    ("05:00:03.5", False, 0x4000028, [(3, 4), (4, 6)]),            # what begins in the next segment is found there
+    ("05:00:04.000001", False, None, [(3, 4), (4, 6)]),
 ])
-def test_where_postgresql_stops_for_a_time_at_the_latest(monkeypatch, moment, exclusive, consistent, place, read):
+def test_where_postgresql_stops_for_a_time(monkeypatch, moment, exclusive, place, read):
     source = Source(monkeypatch)
-    wanted = SimpleNamespace(utc=datetime.strptime(f"2026-11-23 {moment} +0000", f"%Y-%m-%d %H:%M:%S{'.%f' if '.' in moment else ''} %z"), exclusive=exclusive)
-    assert _locate.stops_by(source, 1, (1, 3), wanted, consistent) == place
+    assert stopping(source, moment, exclusive) == (place, None)
     assert source.read == read
 
 
-def test_nothing_is_read_from_a_segment_that_is_not_there(monkeypatch):
+@pytest.mark.parametrize("guess, most, read", [
+    ((1, 5), 0, [(5, 6)]), ((1, 5), 1, [(3, 4), (4, 5), (5, 6)]), ((1, 4), 9, [(3, 4), (4, 5), (5, 6)]), ((1, 9), 9, []),
+])
+def test_how_much_is_read_to_find_where(monkeypatch, guess, most, read):
+    """The backup's own WAL, some of what is before the guess, and on from there as far as needed; nothing for a segment that is not there."""
     source = Source(monkeypatch)
-    assert _locate.stops_by(source, 1, (1, 9), SimpleNamespace(utc=None, exclusive=False), 0) is None
-    assert source.read == []
+    assert stopping(source, "06:00:00", end="0/4000000", guess=guess, most=most) == (None, None)
+    assert source.read == read
 
 
-def test_pg_waldump_is_told_where_what_is_there_ends(monkeypatch, tmp_path):
-    """It would wait five seconds for the segment after a switched one."""
-    asked = []
-    monkeypatch.setattr(_locate, "run_waldump", lambda command: asked.append(command) or "")
-    source = SimpleNamespace(size=SIZE, program="pg_waldump", archive=SimpleNamespace(path=lambda name: str(tmp_path / name), received={}))
-    for number in (3, 4):
-        (tmp_path / f"00000001{number:016X}").write_bytes(b"\x16\xd1")
-    assert _locate._lines(source, 1, 3, 5, "--rmgr=XLOG") == []
-    assert [word for word in asked[0] if word.startswith(("--start", "--end"))] == ["--start=0/3000000", "--end=0/5000000"]
-    assert _locate._lines(source, 1, 6, 7, "--rmgr=XLOG") == [] and len(asked) == 1
+@pytest.mark.parametrize("moment, end, place, disorder", [
+    ("05:00:01", "0/30000B0", None, ("0/30000A0", True)),          # not consistent there
+    ("05:00:01", "0/30000A0", 0x30000A0, None),
+    ("05:00:02.5", "0/3000000", 0x30001D0, None),
+])
+def test_a_clock_that_was_ahead_during_the_backup(monkeypatch, moment, end, place, disorder):
+    found, what = stopping(Source(monkeypatch), moment, end=end)
+    assert found == place and (what and (what["lsn"], what["inside"])) == disorder
+
+
+@pytest.mark.parametrize("seconds, disorder", [("02.4", None), ("01.4", "0/4000100")])
+def test_a_clock_that_was_set_back(monkeypatch, seconds, disorder):
+    """Commits that were taken side by side are not in the order of their times; more than a second is another thing."""
+    source = Source(monkeypatch)
+    again = ("rmgr: Transaction len (rec/tot): 34/ 34, tx: 752, lsn: 0/04000100, prev 0/04000028, "
+             f"desc: COMMIT 2026-11-23 05:00:{seconds}00000 UTC")
+    monkeypatch.setattr(_locate, "_lines", lambda *words: source.lines(*words) + ([again] if words[2] <= 4 <= words[3] else []))
+    found, what = stopping(source, "05:00:02.5", guess=(1, 4))
+    assert found == 0x30001D0 and (what and what["lsn"]) == disorder
+
+
+def test_what_goes_on_in_a_branch_is_read_from_there(monkeypatch, tmp_path):
+    """The old branch never completed its segment 5; the branch that holds most of it has its bytes."""
+    for name in ("000000010000000000000004", "000000020000000000000005", "000000030000000000000005"):
+        (tmp_path / name[:16]).mkdir(exist_ok=True)
+        (tmp_path / name[:16] / name).write_bytes(name.encode())
+    switches = {1: (None, None), 2: (1, "0/5000100"), 3: (1, "0/5000200")}
+    parents = [dict(timeline=number, parent=parent, switch_lsn=lsn) for number, (parent, lsn) in switches.items()]
+    source = SimpleNamespace(tree=Tree(parents, SIZE, {1: [4], 2: [5], 3: [5]}), archive=Archive(str(tmp_path)), size=SIZE, program="pg_waldump")
+    read = {}
+
+    def run(command):
+        directory = command[1].partition("=")[2]
+        read.update((name, (Path(directory) / name).read_text()) for name in os.listdir(directory))
+        return ""
+
+    monkeypatch.setattr(_locate, "run_waldump", run)
+    _locate._lines(source, 1, 4, 5)
+    assert read == {"000000010000000000000004": "000000010000000000000004", "000000010000000000000005": "000000030000000000000005"}

@@ -443,3 +443,11 @@ def test_scripts_are_posix():
 
     for name in ("LOOK", "MAKE", "EMPTY", "WRITE", "FINISH", "MEASURE"):
         assert subprocess.run(["dash", "-n", "-c", getattr(_destination, name)], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("inside, fix", [(True, "pg_wal_search_info"), (False, "target_lsn=0/A00068 target_exclusive=true")])
+def test_commits_that_are_not_in_the_order_of_their_times(inside, fix):
+    disorder = dict(lsn="0/C00068", time=datetime(2026, 11, 30, tzinfo=timezone.utc), inside=inside)
+    told = _plan.order_finding(dict(backup_id="20261130T000000"), "0/A00068", disorder)
+    assert (told["check"], told["ok"]) == ("commit_times", False) and "0/C00068 ended at 2026-11-30T00:00:00+00:00" in told["found"] and fix in told["fix"]
+    assert _plan.order_finding(dict(backup_id="20261130T000000"), "0/A00068", None) is None
