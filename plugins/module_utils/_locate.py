@@ -15,12 +15,16 @@ from datetime import datetime, timedelta, timezone
 from ._wal import (
     TRANSACTION_END, WalError, at_once, format_lsn, parse_lsn, provide, run_waldump, segment_name, segment_number,
 )
-from ._waldump import XIDS, matches, restore_points
+from ._waldump import XIDS, Collector, matches, restore_points
 
 SNAPSHOT = re.compile(r"desc: RUNNING_XACTS nextXid (\d+)")
 SEGMENTS_AT_ONCE = 64
 # Servers that commit side by side do not write in the order of the times that they have taken.
 ASCENDING = timedelta(seconds=1)
+# Between the destruction and the commit of a DROP DATABASE is a checkpoint. So many segments before and after a place are looked at for one.
+AROUND = 16
+# XLOG_DBASE_DROP of a transaction of its own: DROP DATABASE, or a CREATE DATABASE that failed. (That of SET TABLESPACE has none.)
+DROP_DATABASE = re.compile(r"tx: +[1-9][0-9]*, .*desc: DROP dir")
 
 
 def locate(source, backups, timeline, target, names):
@@ -73,6 +77,24 @@ def stops_by(source, timeline, backup, target, guess, most):
         if stop is not None and (number, batch[-1]) >= guess:
             break
     return stop, None
+
+
+def half_dropped(source, timeline, place, included):
+    """The DROP DATABASE (a Transaction of _waldump) between whose first destructive record and whose commit a replay ends; None without one.
+
+    place: the LSN, as text, at whose record it ends; included: whether that is replayed. Replay destroys the database before it comes to the commit.
+    """
+    position = parse_lsn(place)
+    near = [one for one in _flat(source, timeline) if abs(one[1] - position // source.size) <= AROUND]
+    drops = [number for number, batch in _batches(source, near) for line in _lines(source, number, batch[0], batch[-1] + 1, "--rmgr=Database")
+             if DROP_DATABASE.search(line)]
+    for number in sorted(set(drops)):
+        segments, collector = [segment for owner, segment in near if owner == number], Collector()
+        for entry in filter(None, map(collector.feed, source.lines(number, segments[0], segments[-1]))):
+            commit = parse_lsn(entry.commit_lsn)
+            if entry.databases and parse_lsn(entry.undone_lsn) < position and (position < commit or position == commit and not included):
+                return entry
+    return None
 
 
 def elsewhere(source, timeline, target):

@@ -13,7 +13,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._backups import UN
 from ansible_collections.pgrescue.barman.plugins.module_utils._barman import SINCE
 from ansible_collections.pgrescue.barman.plugins.module_utils._segments import ANOTHER_CLUSTER
 from ansible_collections.pgrescue.barman.plugins.module_utils._target import spell
-from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, segment_name, segment_timeline
+from ansible_collections.pgrescue.barman.plugins.module_utils._wal import format_lsn, parse_lsn, segment_name, segment_timeline
 
 # Room for WAL that replay keeps, temporary files and what the figures do not know.
 SPARE = 1.1
@@ -181,6 +181,23 @@ def order_finding(backup, place, disorder):
         f"The server's clock was set back between them. PostgreSQL would stop at {place}, and what was committed after that would be lost.",
         f"Name the target by LSN or transaction: pg_wal_search_info shows which transactions ended when, in the order of WAL. For {place} itself type "
         f"target_lsn={place} target_exclusive=true.",
+    )
+
+
+def half_dropped_finding(drop, place):
+    """Whether no database is destroyed on the way whose DROP is not committed there; None if none is. drop: the Transaction of _waldump. place: the LSN where
+    PostgreSQL stops.
+
+    Replay removes the files at a record of their own (dbase_redo in src/backend/commands/dbcommands.c); PostgreSQL stops at commits.
+    """
+    if not drop:
+        return None
+    oids = ", ".join(sorted({one.rpartition("/")[2] for one in drop.databases}))
+    return finding(
+        "half_dropped", False, f"replay would end at {place}, within the DROP DATABASE of oid {oids} that was committed at {drop.commit_time.isoformat()}",
+        "The database would still be listed, but its files would be gone. PostgreSQL stops at commits only, and none lies between that and the target.",
+        f"For the last place where it is whole type target_lsn={format_lsn(parse_lsn(drop.undone_lsn))} target_exclusive=true instead, or before_drop= and its "
+        f"name with playbooks/recover.yml. If it may be lost, type target_lsn={place} target_exclusive=true.",
     )
 
 

@@ -19,7 +19,7 @@ from ansible_collections.pgrescue.barman.plugins.module_utils._check import is_l
 from ansible_collections.pgrescue.barman.plugins.module_utils._config import read_configuration
 from ansible_collections.pgrescue.barman.plugins.module_utils._destination import Destination, check_ssh, running_restores
 from ansible_collections.pgrescue.barman.plugins.module_utils._filesystem import size_bytes
-from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, locate, stops_by
+from ansible_collections.pgrescue.barman.plugins.module_utils._locate import elsewhere, half_dropped, locate, stops_by
 from ansible_collections.pgrescue.barman.plugins.module_utils._postgres import check_path
 from ansible_collections.pgrescue.barman.plugins.module_utils._progress import telling
 from ansible_collections.pgrescue.barman.plugins.module_utils._reach import extend, followed, line_of, windows_of
@@ -103,7 +103,7 @@ class Restore:
             refused = sorted(archive.refused(backup["system_identifier"]).intersection(wal["names"][:-1]))
             findings += filter(None, [
                 _plan.snapshot_finding(backup, options["extra_args"]), _plan.twice_finding(refused, configured.directory("errors_directory")),
-                _plan.order_finding(backup, place, disorder)])
+                _plan.order_finding(backup, place, disorder), self._half_dropped(configured, archive, timeline, place)])
         if backup and not server["problem"]:
             findings += self._archive_findings(configuration, backup, wal)
         if options["delta"]:
@@ -158,6 +158,15 @@ class Restore:
             position, disorder = stops_by(of_server(configured, archive), timeline, backup, self.target, guess, most)
             return format_lsn(position) if position else None, disorder
         return None, None
+
+    def _half_dropped(self, configured, archive, timeline, place):
+        """A finding where the target lies within a DROP DATABASE. An LSN was chosen with that in sight."""
+        if not place or self.target.type not in ("time", "xid"):
+            return None
+        included = self.target.type == "xid" and not self.target.exclusive
+        with suppress(WalError):
+            return _plan.half_dropped_finding(half_dropped(of_server(configured, archive), timeline, place, included), place)
+        return None
 
     def _bound(self, archive, backup, timeline, wal, place):
         """The LSN, as a number, up to which Barman shall copy WAL; None for all of it, as when replay may go on later, or nobody knows.

@@ -200,3 +200,23 @@ def test_what_goes_on_in_a_branch_is_read_from_there(monkeypatch, tmp_path):
     monkeypatch.setattr(_locate, "run_waldump", run)
     _locate._lines(source, 1, 4, 5)
     assert read == {"000000010000000000000004": "000000010000000000000004", "000000010000000000000005": "000000030000000000000005"}
+
+
+@pytest.mark.parametrize("place, included, found", [
+    ("0/C004A0", False, False), ("0/C004C8", False, False), ("0/C008B8", False, True), ("0/C008E0", False, True), ("0/C008E0", True, False),
+    ("0/C00A08", False, False),
+])
+def test_a_replay_that_ends_within_a_drop_database(monkeypatch, place, included, found):
+    """It makes the database invalid at 0/C004C8, removes the files at 0/C008B8 and is committed at 0/C008E0."""
+    records = (Path(__file__).parent / "recordings" / "pg_waldump" / "database-15.txt").read_text().splitlines()
+    source = SimpleNamespace(size=1 << 20, stretches=lambda _timeline: [(1, 11, 13)], lines=lambda *_words: iter(records), archive=Archive("/nonexistent"))
+    monkeypatch.setattr(_locate, "_lines", lambda *words: [line for line in records if f"rmgr: {words[-1].partition('=')[2]} " in line])
+    drop = _locate.half_dropped(source, 1, place, included)
+    assert (drop and (drop.undone_lsn, drop.databases)) == (("0/00C004C8", ["1663/16425"]) if found else None)
+
+
+def test_what_is_no_drop_database_is_not_taken_for_one():
+    head = "rmgr: Database    len (rec/tot):     38/    38, tx:{:>11}, lsn: 0/00C008B8, prev 0/00C00840, desc: "
+    assert _locate.DROP_DATABASE.search(head.format(730) + "DROP dir 1663/16425")
+    assert not _locate.DROP_DATABASE.search(head.format(0) + "DROP dir 1663/16425")          # ALTER DATABASE SET TABLESPACE
+    assert not _locate.DROP_DATABASE.search(head.format(730) + "CREATE_WAL_LOG create dir 1663/16425")

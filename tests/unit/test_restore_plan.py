@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
 
@@ -451,3 +452,10 @@ def test_commits_that_are_not_in_the_order_of_their_times(inside, fix):
     told = _plan.order_finding(dict(backup_id="20261130T000000"), "0/A00068", disorder)
     assert (told["check"], told["ok"]) == ("commit_times", False) and "0/C00068 ended at 2026-11-30T00:00:00+00:00" in told["found"] and fix in told["fix"]
     assert _plan.order_finding(dict(backup_id="20261130T000000"), "0/A00068", None) is None
+
+
+def test_a_target_within_a_drop_database():
+    drop = SimpleNamespace(databases=["1663/16425", "16430/16425"], undone_lsn="0/00C004C8", commit_time=datetime(2026, 11, 30, tzinfo=timezone.utc))
+    told = _plan.half_dropped_finding(drop, "0/C008E0")
+    assert not told["ok"] and "oid 16425 " in told["found"] and "target_lsn=0/C004C8 target_exclusive=true instead" in told["fix"]
+    assert _plan.half_dropped_finding(None, "0/C008E0") is None
