@@ -48,6 +48,9 @@ def choose_backup(server, target, backup_id=None, place=None):
     a restore point lies, if that is known.
     """
     timeline = _asked_timeline(server, target.timeline)
+    known = [entry["timeline"] for entry in server["timelines"]]
+    if timeline is not None and timeline not in known:
+        return None, timeline, f"there is no timeline {timeline} in the archive; there are: {', '.join(map(str, known)) or 'none'}"
     if target.type == "time":
         return _by_time(server, target.utc, timeline, backup_id, target.exclusive)
     if target.type == "immediate":

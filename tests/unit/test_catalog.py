@@ -206,6 +206,12 @@ def test_moments_out_of_reach(world):
         assert f"target_latest=true{'' if number == 3 else f' target_timeline={number}'} for" in after["why"]
 
 
+@pytest.mark.parametrize("kind, value", [("time", {}), ("lsn", dict(value="0/1000000")), ("latest", {}), ("immediate", {})])
+def test_a_timeline_that_does_not_exist(world, kind, value):
+    wanted = target(kind, timeline="99", utc=world.moments["T3"], **value)
+    assert choose_backup(world.server(), wanted) == (None, 99, "there is no timeline 99 in the archive; there are: 1, 2, 3")
+
+
 def test_insisting_on_a_backup(world):
     server = world.server()
     first, second, third, failed = server["backups"][:4]
