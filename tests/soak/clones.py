@@ -38,6 +38,12 @@ class Clones(Vacant):
             """)
         return dict(super().look(), **dict(line.partition(" ")[::2] for line in traces.splitlines()))
 
+    @staticmethod
+    def is_over(playbook, report):
+        """Whether a cut came when all was done: the record of a clone ends with its undo, so nothing is left that could say 'already'."""
+        ended = playbook == "undo" and report.get("outcome") == "REFUSED" and "there is nothing to undo" in report.get("message", "")
+        return ended or Vacant.is_over(playbook, report)
+
     def one(self, *cut):
         state, wrong, over = super().one(*cut)
         # No marker is left of one that was finished before the cut either.
