@@ -182,6 +182,19 @@ def test_a_clock_that_was_set_back(monkeypatch, seconds, disorder):
     assert found == 0x30001D0 and (what and what["lsn"]) == disorder
 
 
+def test_pg_waldump_is_told_where_what_is_there_ends(monkeypatch, tmp_path):
+    """It would wait five seconds for the segment after a switched one."""
+    asked = []
+    monkeypatch.setattr(_locate, "run_waldump", lambda command: asked.append(command) or "")
+    archive = SimpleNamespace(path=lambda name: str(tmp_path / name), received={})
+    source = SimpleNamespace(size=SIZE, program="pg_waldump", archive=archive, tree=Tree([dict(timeline=1, parent=None, switch_lsn=None)], SIZE))
+    for number in (3, 4):
+        (tmp_path / f"00000001{number:016X}").write_bytes(b"\x16\xd1")
+    assert _locate._lines(source, 1, 3, 5, "--rmgr=XLOG") == []
+    assert [word for word in asked[0] if word.startswith(("--start", "--end"))] == ["--start=0/3000000", "--end=0/5000000"]
+    assert _locate._lines(source, 1, 6, 7, "--rmgr=XLOG") == [] and len(asked) == 1
+
+
 def test_what_goes_on_in_a_branch_is_read_from_there(monkeypatch, tmp_path):
     """The old branch never completed its segment 5; the branch that holds most of it has its bytes."""
     for name in ("000000010000000000000004", "000000020000000000000005", "000000030000000000000005"):
