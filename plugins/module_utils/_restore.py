@@ -81,7 +81,7 @@ class Restore:
         self.target = parse_target(params)
         self.barman = Barman(params["barman_executable"], params["barman_config"])
         self.destination = Destination(self.options["ssh"])
-        self.state = self.look = self.request = self.backup = self.timeline = self.places = self.staging = self.bound = self.scratch = None
+        self.state = self.look = self.request = self.backup = self.timeline = self.places = self.staging = self.bound = self.scratch = self.source = None
         self.received, self.spaces, self.directories = [], {}, []
 
     def plan(self):
@@ -132,7 +132,7 @@ class Restore:
         if self.target.type in ("xid", "name"):
             timeline = line_of(server, self.target)
             try:
-                source, backups = of_server(configured, archive), followed(server, timeline, backup_id)
+                source, backups = self._source(configured, archive), followed(server, timeline, backup_id)
                 names, more = set(), self.options["additional_wal"] or {}
                 place, there, here = locate(source, backups, timeline, self.target, names), more.get("target"), more.get("timeline") == timeline
                 if there and here:
@@ -146,6 +146,11 @@ class Restore:
                 pass                                           # then only replay can tell
         return *choose_backup(server, self.target, backup_id, place), place
 
+    def _source(self, configured, archive):
+        """The archived WAL, looked through once; WalError where it cannot be read."""
+        self.source = self.source or of_server(configured, archive)
+        return self.source
+
     def _stops_by(self, configured, archive, backup, timeline, wal):
         """The LSN of the commit at which PostgreSQL stops for a time, null when nobody knows, and what is out of order before that (stops_by of _locate).
 
@@ -155,7 +160,7 @@ class Restore:
         guess = wal["last"] and (segment_timeline(wal["last"]), segment_number(wal["last"], size))
         most = min(most or ORDERED_BYTES, ORDERED_BYTES) // size if self.options["read_wal"] else 0
         with suppress(WalError):
-            position, disorder = stops_by(of_server(configured, archive), timeline, backup, self.target, guess, most)
+            position, disorder = stops_by(self._source(configured, archive), timeline, backup, self.target, guess, most)
             return format_lsn(position) if position else None, disorder
         return None, None
 
@@ -165,7 +170,7 @@ class Restore:
             return None
         included = self.target.type == "xid" and not self.target.exclusive
         with suppress(WalError):
-            return _plan.half_dropped_finding(half_dropped(of_server(configured, archive), timeline, place, included), place)
+            return _plan.half_dropped_finding(half_dropped(self._source(configured, archive), timeline, place, included), place)
         return None
 
     def _bound(self, archive, backup, timeline, wal, place):

@@ -82,16 +82,16 @@ def _ancestors(text):
 class Tree:
     """The tree of timelines, and which segments of each branch are whole stretches.
 
-    timelines: timelines[] of the contract; segments: timeline -> sorted running numbers of the archived segments; ends: the same of those
+    timelines: timelines[] of the contract; segments: timeline -> sorted running numbers of the archived segments; cuts: the same of those
     with which a stretch ends, although the next one is there.
     """
 
-    def __init__(self, timelines, segment_bytes, segments=None, ends=None):
+    def __init__(self, timelines, segment_bytes, segments=None, cuts=None):
         self.size = segment_bytes
         self.parents = {entry["timeline"]: entry["parent"] for entry in timelines}
         self.switches = {entry["timeline"]: entry["switch_lsn"] and parse_lsn(entry["switch_lsn"]) for entry in timelines}
-        self.ends = ends or {}
-        self.runs = {number: _runs(numbers, self.ends.get(number, ())) for number, numbers in (segments or {}).items()}
+        self.cuts = cuts or {}
+        self.runs = {number: _runs(numbers, self.cuts.get(number, ())) for number, numbers in (segments or {}).items()}
 
     def line(self, timeline):
         """A timeline and its ancestors, itself first."""
@@ -195,10 +195,10 @@ def gap(timeline, first, last, segment_bytes, reason):
     )
 
 
-def _runs(numbers, ends):
+def _runs(numbers, cuts):
     runs = []
     for number in numbers:
-        if runs and number == runs[-1][1] + 1 and runs[-1][1] not in ends:
+        if runs and number == runs[-1][1] + 1 and runs[-1][1] not in cuts:
             runs[-1] = (runs[-1][0], number)
         else:
             runs.append((number, number))

@@ -134,7 +134,7 @@ def _window(entry, run, led_in, own, tree, ends):
 
 def _twice(tree, timeline, last):
     """Why a window ends with a segment although the next one is there; None if it is not."""
-    if last not in tree.ends.get(timeline, ()) or not tree.run_at(timeline, last + 1):
+    if last not in tree.cuts.get(timeline, ()) or not tree.run_at(timeline, last + 1):
         return None
     return f"{segment_name(timeline, last, tree.size)} came once more with other content, so what follows it may be of another history"
 
