@@ -70,6 +70,8 @@ requirements:
     the package of the server. Without it RV(servers[].windows[].end_time) is null and RV(servers[].windows[].note) says so.
 notes:
   - RV(servers[].reachable) is judged by the archive alone. What the live server has not archived yet does not count.
+  - It counts commits, and does not read what stands between them. A moment within a C(DROP DATABASE), and one after which the server's
+    clock was set back, are found by the plan of a recovery only (C(recover.yml --check), findings C(half_dropped) and C(commit_times)).
 seealso:
   - module: pgrescue.barman.barman_restore
   - module: pgrescue.barman.barman_backup
