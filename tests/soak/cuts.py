@@ -5,6 +5,7 @@
 
     python tests/soak/cuts.py                     every boundary of every playbook, once for each way to go on
     START=40 python tests/soak/cuts.py            the same from line 40 of the printed plan on
+    START=20 STOP=40 python tests/soak/cuts.py    lines 20 to 40 of it, for a soak shared out among several labs; clones.py and lost.py know both too
     BREADTH=1 SEED=7 python tests/soak/cuts.py    one boundary of each phase, for each kind of cut and each way to go on
     SAMPLE=6 SEED=7 python tests/soak/cuts.py     six cuts in a row into one recovery, then it is finished or undone
 
